@@ -5,7 +5,7 @@
 # Targets run one after the other, because cargo already uses all cores.
 .NOTPARALLEL:
 
-export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES SOAK_RELOADS ONLY OLD WRITE SCENARIO
+export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS REQUESTS_EACH SECONDS_EACH SOAK_MINUTES SOAK_RELOADS ONLY OLD WRITE SCENARIO
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,11 +20,11 @@ setup-run:
 setup-fuzz: setup-run ## Install cargo-fuzz and the nightly toolchain
 	@scripts/setup/cargo-fuzz.sh
 
+properties: setup-run ## Run the property tests with 5,000 random cases each (CASES=20000: with more)
+	@PROPTEST_CASES=$${CASES:-5000} PROPTEST_RNG_SEED=random node scripts/run-tests.mjs --package penstock --package penstock-policy --package penstock-host --package penstock-wasm
+
 fuzz: setup-fuzz build ## Run each fuzz target for a minute (SECONDS_EACH=600: for ten)
 	@scripts/fuzz.sh
-
-setup-bench: setup-run ## Install the load generators of `make bench` (Debian, as root)
-	@scripts/setup/bench.sh
 
 control-planes: setup-run ## Build the control planes of `make e2e` from their Go modules, once; and get an image registry
 	@scripts/setup/control-planes.sh
@@ -47,7 +47,10 @@ miri: setup-run ## Run the native body's tests and its state in Miri
 	@scripts/setup/nightly.sh miri rust-src
 	@scripts/miri.sh
 
-check-native: setup-run ## Type-check the native body for 64-bit ARM Linux
+memcheck: setup build ## Run integration tests with the native body in a stock Envoy under Valgrind's memcheck
+	@scripts/memcheck.sh
+
+check-native: setup-run ## Check the native body for 64-bit ARM Linux, and with a linker and QEMU link it and run its tests
 	@scripts/check-native.sh
 
 e2e: control-planes build ## Run the modules and manifests under real control planes: Kubernetes, Istio, Envoy Gateway
@@ -93,7 +96,7 @@ soak-native: setup build ## The same with the native body
 soak-limits: setup-run build ## Run the rate limits under load for SOAK_SECONDS (default 900: some ten million keys)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload keys
 
-bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy, 25 minutes; WRITE=1 writes docs/performance.md, OLD=suite.wasm compares with another version
+bench: setup-run ## Compare what the filters cost in a real Envoy, 20 minutes; WRITE=1 writes docs/performance.md, OLD=suite.wasm compares with another version
 	@scripts/bench.sh
 
 bench-native: setup-run ## Run the engine's micro-benchmarks
@@ -117,6 +120,9 @@ fmt: ## Format the source
 check: setup-run ## Type-check everything, natively and for wasm: the quickest answer
 	@cargo check --workspace --all-targets --locked
 	@cargo check --workspace --exclude penstock --exclude penstock-integration --exclude penstock-meter --exclude penstock-native --locked --target wasm32-wasip1
+
+pgo: build ## Build the native body again, by a profile of its requests
+	@scripts/pgo.sh
 
 check-reproducible: setup-run ## Build the last commit in two folders and compare the bytes
 	@scripts/check-reproducible.sh

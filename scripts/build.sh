@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds dist/: the five optimised modules, the native body, and the penstock command. The output does not depend on the folder of the checkout.
+# PENSTOCK_PROFILE=path builds the native body by a profile that scripts/pgo.sh has made from the same source.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -48,21 +49,37 @@ optimise() {
 
 [[ -e $TOOLS/bin/wasm-opt ]] || die "there is no .tools/bin/wasm-opt" "run: make setup"
 
-headline "Build: the modules ($WASI_TARGET)"
 # Must run before the flags are made, which contain the folders that this creates.
 quietly cargo fetch --locked || die "cargo could not fetch the dependencies (above: what it said)"
 flags=$(remap_flags | paste -s -d $'\x1f')
-build "$WASI_TARGET" release "${MODULES[@]/#/penstock-}"
-
 HOST_TARGET=$(rustc -vV | sed -n 's/^host: //p')
-headline "Build: the penstock command"
-build "$HOST_TARGET" release penstock
 
+# The name of the profile's copy is its hash, so that cargo builds again when the content changes.
+native_flags=$flags
+if [[ -n ${PENSTOCK_PROFILE:-} ]]; then
+    [[ -f $PENSTOCK_PROFILE ]] || die "PENSTOCK_PROFILE: there is no $PENSTOCK_PROFILE" "run: make pgo"
+    profile=$ROOT/target/profiles/$(git hash-object "$PENSTOCK_PROFILE").profdata
+    mkdir -p "${profile%/*}"
+    cp "$PENSTOCK_PROFILE" "$profile"
+    native_flags+=$'\x1f'-Cprofile-use=$profile
+fi
+
+# All at once: the profiles have folders of their own, so no build waits for another, and what links on one core leaves the others
+# to the rest.
+headline "Build: the modules ($WASI_TARGET), the penstock command, the native body"
+build "$WASI_TARGET" release "${MODULES[@]/#/penstock-}" &
+modules=$!
+build "$HOST_TARGET" command penstock &
+command=$!
+native=
 # Envoy supports dynamic modules only on Linux.
 if [[ $HOST_TARGET == *-linux-gnu ]]; then
-    headline "Build: the native body"
-    build "$HOST_TARGET" native penstock-native
+    flags=$native_flags build "$HOST_TARGET" native penstock-native &
+    native=$!
 fi
+wait "$modules" || die "the modules could not be built (above: why)"
+wait "$command" || die "the penstock command could not be built (above: why)"
+if [[ -n $native ]]; then wait "$native" || die "the native body could not be built (above: why)"; fi
 
 mkdir -p "$DIST" "$OPTIMISED"
 pids=()
@@ -71,12 +88,14 @@ for module in "${MODULES[@]}"; do
     pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid" || die "wasm-opt failed (above: what it said)"; done
-install -m 755 "target/$HOST_TARGET/release/penstock" "$DIST/penstock"
+install -m 755 "target/$HOST_TARGET/command/penstock" "$DIST/penstock"
 
 node scripts/check-modules.mjs "${MODULES[@]/#/$DIST/}"
 if [[ $HOST_TARGET == *-linux-gnu ]]; then
     # Moved into place, so that an Envoy that has the old file open keeps it.
     install -m 755 "target/$HOST_TARGET/native/libpenstock.so" "$DIST/libpenstock.so.part"
     mv "$DIST/libpenstock.so.part" "$DIST/libpenstock.so"
+    rm -f "$DIST/penstock.profdata"
+    if [[ -n ${PENSTOCK_PROFILE:-} ]]; then install -m 644 "$profile" "$DIST/penstock.profdata"; fi
     node scripts/check-library.mjs "$DIST/libpenstock.so"
 fi

@@ -3,7 +3,8 @@
 //   node scripts/check-circles.mjs filters/policy filters/host ...
 //
 // Reads `use` declarations and paths that start with `crate::`, `super::` or `self::`. A name that a module re-exports
-// (`pub use`) belongs to the file that defines it. Tests are ignored.
+// (`pub use`) is searched for circles twice: as an import of the file that defines it, and as an import of that module.
+// Tests are ignored.
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -102,11 +103,22 @@ function absolute(parts, here, found) {
     return found.has([...here, path[0]].join("::")) ? [...here, ...path] : undefined;
 }
 
-/** The file that defines what `path` names. */
-function definition(path, found, depth = 0) {
+/** The length of the part of `path` that names a module. */
+function depthOf(path, found) {
     let length = path.length;
     while (length > 0 && !found.has(path.slice(0, length).join("::"))) length--;
-    const module = found.get(path.slice(0, length).join("::"));
+    return length;
+}
+
+/** The module from which `path` takes a name, even when that module only hands it on. */
+function face(path, found) {
+    return found.get(path.slice(0, depthOf(path, found)).join("::"));
+}
+
+/** The file that defines what `path` names. */
+function definition(path, found, depth = 0) {
+    const length = depthOf(path, found);
+    const module = face(path, found);
     const name = path[length];
     // A glob import depends on the module itself.
     if (!module || name === undefined || name === "*" || depth > 20) return module;
@@ -140,22 +152,27 @@ let failed = 0;
 for (const crate of process.argv.slice(2)) {
     const found = modules(join(crate, "src"));
     if (found.size === 0) throw new Error(`${crate}/src: no lib.rs or main.rs`);
-    const edges = new Map();
-    for (const module of found.values()) {
-        const targets = new Map();
-        for (const path of module.uses) {
-            const target = definition(path, found);
-            if (target && target !== module) targets.set(target.file, [...(targets.get(target.file) ?? []), path.at(-1)]);
+    const seen = new Set();
+    for (const resolve of [definition, face]) {
+        const edges = new Map();
+        for (const module of found.values()) {
+            const targets = new Map();
+            for (const path of module.uses) {
+                const target = resolve(path, found);
+                if (target && target !== module) targets.set(target.file, [...(targets.get(target.file) ?? []), path.at(-1)]);
+            }
+            edges.set(module.file, targets);
         }
-        edges.set(module.file, targets);
-    }
-    for (const circle of circles(edges)) {
-        failed++;
-        console.error(`error: ${circle.length} files of ${crate} import each other:`);
-        for (const file of circle)
-            for (const [target, names] of edges.get(file))
-                if (circle.includes(target)) console.error(`  ${file} takes ${[...new Set(names)].join(", ")} from ${target}`);
-        console.error("  Move what both need into a file of its own, or hand it over as an argument.");
+        for (const circle of circles(edges)) {
+            if (seen.has(circle.join())) continue;
+            seen.add(circle.join());
+            failed++;
+            console.error(`error: ${circle.length} files of ${crate} import each other:`);
+            for (const file of circle)
+                for (const [target, names] of edges.get(file))
+                    if (circle.includes(target)) console.error(`  ${file} takes ${[...new Set(names)].join(", ")} from ${target}`);
+            console.error("  Move what both need into a file of its own, or hand it over as an argument.");
+        }
     }
 }
 if (failed) process.exit(1);

@@ -3,7 +3,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
-baseline=$(git tag --list 'v*' --sort=-version:refname | head -1)
+# Not a pre-release, such as v0.2.0-rc.1, which git sorts after v0.2.0.
+baseline=$(git tag --list 'v*' --sort=-version:refname | grep -xE -m1 'v[0-9]+\.[0-9]+\.[0-9]+' || true)
 if [[ -z $baseline ]]; then
     say semver "nothing to compare with: there is no release yet"
     exit

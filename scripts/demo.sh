@@ -7,5 +7,7 @@ scripts/build.sh
 
 headline "Demo"
 export ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist
+# `make test` has built it already.
+if [[ -n ${PENSTOCK_DEMO:-} ]]; then exec "$PENSTOCK_DEMO"; fi
 # Not optimised: Envoy does the work that is shown, and most of the first run is this build.
 exec cargo run --quiet --locked --package penstock-integration --bin penstock-demo

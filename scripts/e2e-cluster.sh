@@ -33,7 +33,7 @@ clean_up() {
 [[ -r $CLUSTER ]] || die "there is no file $CLUSTER" "CLUSTER is a kubeconfig, such as ~/.kube/config"
 trap clean_up EXIT
 headline "On the cluster of $CLUSTER"
-cluster create namespace "$namespace" >/dev/null || die "no namespace could be made (above: why)" "$needs"
+cluster create namespace "$namespace" >/dev/null || die "no namespace could be created (above: why)" "$needs"
 say namespace "$namespace"
 
 for folder in "${folders[@]}"; do

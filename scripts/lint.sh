@@ -18,7 +18,7 @@ headline "Clippy: the example of a filter of one's own"
 cargo clippy --locked --manifest-path examples/embed/Cargo.toml --target-dir target/embed --target "$WASI_TARGET" -- --deny warnings
 
 headline "Imports: no circles"
-node scripts/check-circles.mjs filters/policy filters/host filters/wasm cli dash meter
+node scripts/check-circles.mjs filters/policy filters/host filters/wasm filters/native cli dash meter integration
 
 headline "Types: each name once"
 node scripts/check-names.mjs filters cli dash meter integration

@@ -19,9 +19,13 @@ if ((${#wrong[@]})); then
     say "" "a dry run goes on; with PUBLISH=1 this would be the end"
 fi
 
+# First, so that the checks are about the library that is published.
+scripts/build.sh
+OPTIONAL=1 scripts/pgo.sh
+if [[ -f dist/penstock.profdata ]]; then export PENSTOCK_PROFILE=$ROOT/target/pgo/penstock.profdata; fi
+
 if [[ ${CHECKS:-all} == none ]]; then
     say release "SKIPPED: the checks (CHECKS=none)"
-    scripts/build.sh
     scripts/check-sizes.sh
 else
     # Includes build, sizes and meter.

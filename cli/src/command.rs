@@ -8,7 +8,7 @@ use crate::{
     status, test, version, webhook,
 };
 
-/// See what a Penstock policy does before it ships: the same engine as in the proxy.
+/// Check, explain, test and compare Penstock policies before you deploy them, with the engine that runs in the proxy.
 #[derive(Debug, Parser)]
 #[command(
     version,

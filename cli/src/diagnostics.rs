@@ -108,7 +108,8 @@ impl Finding {
 
 /// The form that a wrong value should have had.
 pub fn form_of(problem: &Problem) -> Option<String> {
-    forms::form(&problem.path, problem.value.as_deref(), &problem.message)
+    let (value, help) = (problem.value.as_deref(), problem.help.as_deref());
+    forms::form(&problem.path, value, &problem.message).or_else(|| forms::meant(value, help))
 }
 
 /// The problems of a file: the first ones, and the number of the others.

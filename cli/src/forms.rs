@@ -1,5 +1,7 @@
 //! The correct form of a wrong value, where the engine only names the expected type.
 
+mod foreign;
+
 /// The suggested replacement of `value`, which is given as JSON; `None` when the engine's own message is enough.
 pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
     if let Some(names) = message.strip_prefix("needs one of: ") {
@@ -8,6 +10,9 @@ pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
     if message.starts_with("is required") {
         return required(path);
     }
+    if let Some(field) = message.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`')) {
+        return foreign::field(path, field);
+    }
     let value = value.filter(|value| value.len() <= 80 && !value.ends_with('…'))?;
     let (is, expected) = message.split_once(", expected ")?;
     let (field, is_entry) = match path.rsplit('.').next()?.split_once('[') {
@@ -15,13 +20,21 @@ pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
         None => (path.rsplit('.').next()?, false),
     };
     let unquoted = value.trim_matches('"');
+    if let (Some(names), "is a string") = (expected.strip_prefix("an object with one of: "), is)
+        && let Some(form) = names.split(", ").find(|name| *name == unquoted).and_then(|name| key_form(name, field))
+    {
+        return Some(format!("write an object: {form}"));
+    }
     if expected == "a whole number" && is == "is a string" {
         let port = [("https", "443"), ("http", "80")].into_iter().find(|(name, _)| *name == unquoted);
         let number = || unquoted.strip_suffix('%').filter(|number| number.parse::<u32>().is_ok());
         return match field {
             "ports" | "defaultPort" => port.map(|(_, number)| format!("write the number: {number}")),
-            _ => number().map(|number| format!("write the number alone: {number}")),
+            _ => number().map(|number| format!("write only the number: {number}")),
         };
+    }
+    if is == "is a list" && expected == "a string: a method" {
+        return Some("write one method; others are entries of their own: [{method: GET}, {method: POST}]".to_owned());
     }
     if is == "is a list" && expected == "an object" && matches!(path, "routes" | "egress") {
         return Some(format!("write `rules:` below `{path}:`, and the list below that"));
@@ -46,6 +59,9 @@ pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
             ("is an object", "headers" | "queryParams" | "cookies") => {
                 Some(format!("write a list of conditions: {}", conditions(value)))
             }
+            ("is an object", "variants") => {
+                Some("write a list: [{name: v1, weight: 90}, {name: v2, weight: 10}]".to_owned())
+            }
             ("is a string" | "is a number", "key") => None,
             ("is a string" | "is a number", _) if holds_texts(field) => Some(format!("write a list: [{value}]")),
             _ => None,
@@ -67,6 +83,36 @@ pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
     Some(format!("write an object: {form}"))
 }
 
+/// The whole form of a part of a key, or of what stickiness goes by.
+fn key_form(name: &str, field: &str) -> Option<&'static str> {
+    Some(match name {
+        "sourceAddress" => "{sourceAddress: {}}",
+        "header" => "{header: x-user-id}",
+        // Of a canary, which may set it.
+        "cookie" if field == "stickiness" => "{cookie: {name: session}}",
+        "cookie" => "{cookie: session}",
+        "queryParam" => "{queryParam: user}",
+        "peer" => "{peer: {}}",
+        _ => return None,
+    })
+}
+
+/// The known word that an unknown one probably means: the only one that begins or ends like it.
+pub fn meant(value: Option<&str>, help: Option<&str>) -> Option<String> {
+    let value = value?.trim_matches('"').to_ascii_lowercase();
+    let names = help?.strip_prefix("expected one of: ").filter(|names| !names.contains(';'))?;
+    let start = value.get(..3)?;
+    let is_like = |name: &&str| {
+        let name = name.to_ascii_lowercase();
+        name.contains(&value) || name.starts_with(start)
+    };
+    let mut near = names.split(", ").filter(is_like);
+    match (near.next(), near.next()) {
+        (Some(name), None) => Some(format!("expected one of: {names}; did you mean `{name}`?")),
+        _ => None,
+    }
+}
+
 /// What to write where the field at `path`, which a policy must have, is missing.
 fn required(path: &str) -> Option<String> {
     let (parent, field) = path.rsplit_once('.')?;
@@ -80,8 +126,8 @@ fn required(path: &str) -> Option<String> {
         ("limit", "per") => "add `per: 1m`",
         ("rules", "to") => "add `to: [{host: api.example.com}]`",
         ("canaries", "variants") => "add `variants: [{name: v1, weight: 90}, {name: v2, weight: 10}]`",
-        ("variants", "weight") => "add `weight: 10`; the share is that of the sum of all weights",
-        ("ramp", "variant") => "add `variant: v2`, the one that grows",
+        ("variants", "weight") => "add `weight: 10`; the share is this number divided by the sum of all weights",
+        ("ramp", "variant") => "add `variant: v2`, the variant whose share grows",
         ("ramp", "startsAt") => "add `startsAt: \"2027-01-31T09:30:00Z\"`",
         ("headers", "name") => "add `name: x-user-group`",
         ("queryParams" | "cookies", "name") => "add the parameter's or cookie's `name`",
@@ -101,10 +147,8 @@ fn one_of(names: &str) -> Option<String> {
         "header, cookie" => {
             "add a condition, such as cookie: {name: beta, value: \"1\"} or header: {name: x-beta, type: Present}"
         }
-        "route, canary, redirect" => {
-            "say where its requests go: `route: NAME`, `canary: NAME` or `redirect: {scheme: https}`"
-        }
-        "retryOn, on" => "say when to try again: `retryOn: [5xx]`",
+        "route, canary, redirect" => "add a destination: `route: NAME`, `canary: NAME` or `redirect: {scheme: https}`",
+        "retryOn, on" => "add when to retry: `retryOn: [5xx]`",
         _ => return None,
     };
     Some(form.to_owned())
@@ -213,7 +257,7 @@ mod tests {
                 "canaries[0].variants[0].weight",
                 "\"90%\"",
                 "is a string, expected a whole number",
-                "write the number alone: 90",
+                "write only the number: 90",
             ),
             (
                 "egress.rules[0].to[0].ports[0]",
@@ -257,6 +301,12 @@ mod tests {
             ("egress: {rules: [{name: a, to: [{host: a.test}], paths: [WRONG]}]}", "/v1"),
             ("egress: {rules: [{name: a, to: [{host: a.test}], upgrades: WRONG}]}", "websocket"),
             ("canaries: [{name: c, variants: [WRONG, {name: v2, weight: 50}]}]", "v1"),
+            ("canaries: [{name: c, stickiness: WRONG, variants: [{name: v2, weight: 50}]}]", "cookie"),
+            ("canaries: [{name: c, stickiness: WRONG, variants: [{name: v2, weight: 50}]}]", "sourceAddress"),
+            ("rateLimits: [{name: a, key: [WRONG], limit: {requests: 1, per: 1s}}]", "sourceAddress"),
+            ("rateLimits: [{name: a, key: [WRONG], limit: {requests: 1, per: 1s}}]", "header"),
+            ("rateLimits: [{name: a, key: [WRONG], limit: {requests: 1, per: 1s}}]", "cookie"),
+            ("rateLimits: [{name: a, key: [WRONG], limit: {requests: 1, per: 1s}}]", "queryParam"),
             ("canaries: [{name: c, stickiness: WRONG, variants: [{name: v2, weight: 50}]}]", "x-user"),
         ] {
             let problems = |value: &str| {
@@ -269,6 +319,25 @@ mod tests {
             let form = form.unwrap_or_else(|| panic!("{policy}: {}: {}", problem.path, problem.message));
             let value = form.split_once(": ").unwrap().1;
             assert!(problems(value).is_ok(), "{policy}: {form}: {:?}", problems(value));
+        }
+    }
+
+    #[test]
+    fn a_word_of_another_product_is_told_ours() {
+        let types = "expected one of: Exact, PathPrefix, RegularExpression";
+        for (value, help, expected) in [
+            ("\"Regex\"", types, Some("RegularExpression")),
+            ("\"prefix\"", types, Some("PathPrefix")),
+            ("\"Exactly\"", types, Some("Exact")),
+            ("\"Suffix\"", types, None),
+            ("\"a\"", types, None),
+            ("\"Prefix\"", "expected one of: PathPrefix, HostPrefix", None),
+            ("\"x\"", "write 1", None),
+        ] {
+            let meant = meant(Some(value), Some(help));
+            assert_eq!(meant.is_some(), expected.is_some(), "{value}: {meant:?}");
+            let name = expected.unwrap_or_default();
+            assert!(meant.is_none_or(|meant| meant.ends_with(&format!("did you mean `{name}`?"))), "{value}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use crate::kubectl::{KINDS, Kubectl};
+use crate::kubectl::{ENVOY_KINDS, KINDS, Kubectl};
 use crate::source;
 use crate::text::SourceText;
 
@@ -13,8 +13,8 @@ pub fn no_policy(inputs: &[InputFile]) -> anyhow::Error {
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).take(5).collect();
     if !inputs.is_empty() && names.iter().all(|name| name.starts_with(CLUSTER)) {
         return anyhow::anyhow!(
-            "no plugin of ours runs there: the cluster has no policy in its WasmPlugins, TrafficExtensions and \
-             EnvoyExtensionPolicies (--cluster-namespace and --context say where to look)"
+            "no plugin of Penstock runs there: the cluster has no policy in its WasmPlugins, TrafficExtensions, \
+             EnvoyExtensionPolicies, EnvoyFilters and EnvoyPatchPolicies (set --cluster-namespace and --context to read others)"
         );
     }
     let more = if inputs.len() > names.len() { ", …" } else { "" };
@@ -42,16 +42,17 @@ pub struct InputFile {
 /// Sources of policies that are in use.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct RunningInputs {
-    /// What a running Envoy has: the base URL of its admin interface, such as http://127.0.0.1:9901.
+    /// Read the policies of a running Envoy. URL is its admin interface, such as http://127.0.0.1:9901.
     #[arg(long, value_name = "URL")]
     pub from_envoy: Option<String>,
-    /// What the cluster has (WasmPlugin, TrafficExtension, EnvoyExtensionPolicy), through `kubectl`.
+    /// Read the policies of the cluster (WasmPlugin, TrafficExtension, EnvoyExtensionPolicy, EnvoyFilter, EnvoyPatchPolicy)
+    /// with `kubectl`.
     #[arg(long)]
     pub from_cluster: bool,
     /// The context of the kubeconfig.
     #[arg(long, value_name = "NAME", requires = "from_cluster")]
     pub context: Option<String>,
-    /// Only objects of this namespace of the cluster.
+    /// Only read objects of this namespace of the cluster.
     #[arg(long, value_name = "NAMESPACE", requires = "from_cluster", id = "cluster-namespace")]
     pub cluster_namespace: Option<String>,
 }
@@ -80,20 +81,16 @@ impl RunningInputs {
     fn cluster(&self) -> anyhow::Result<Vec<InputFile>> {
         let kubectl = Kubectl { context: self.context.clone() };
         let mut inputs = Vec::new();
-        for kind in KINDS {
-            let whose = match &self.cluster_namespace {
-                Some(namespace) => vec!["--namespace", namespace],
-                None => vec!["--all-namespaces"],
-            };
+        for kind in KINDS.into_iter().chain(ENVOY_KINDS) {
             // If the kind is missing, that control plane is not installed.
-            if let Some(text) = kubectl.run(&[&["get", kind, "--output", "json"], &whose[..]].concat())? {
+            if let Some(text) = kubectl.list(kind, self.cluster_namespace.as_deref())? {
                 let name = format!("{CLUSTER}{}", kind.split('.').next().unwrap_or(kind));
                 inputs.push(InputFile { name, text: SourceText::new(text), is_found: true });
             }
         }
         ensure!(
             !inputs.is_empty(),
-            "the cluster has none of the kinds that hold policies: {} (neither Istio nor Envoy Gateway is installed)",
+            "the cluster has no resource type that contains policies: {} (neither Istio nor Envoy Gateway is installed)",
             KINDS.join(", ")
         );
         Ok(inputs)
@@ -128,7 +125,7 @@ pub fn envoy(url: &str) -> anyhow::Result<InputFile> {
     })?;
     ensure!(
         text.trim_start().starts_with('{') && text.contains("\"configs\""),
-        "{place} is no configuration dump; {form}"
+        "{place} is not a configuration dump; {form}"
     );
     Ok(InputFile { name: url, text: SourceText::new(text), is_found: true })
 }
@@ -179,7 +176,7 @@ pub fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let found = glob::glob(&text).with_context(|| format!("{text} is not a pattern of files"))?;
     let mut files: Vec<PathBuf> = found.flatten().filter(|path| path.is_file()).collect();
     files.sort();
-    ensure!(!files.is_empty(), "no file matches {text}: the pattern is read from this folder on");
+    ensure!(!files.is_empty(), "no file matches {text}: patterns are relative to this folder");
     Ok(files)
 }
 
@@ -220,5 +217,5 @@ pub fn is_test(name: &str) -> bool {
 pub fn default_policy() -> anyhow::Result<PathBuf> {
     let names = ["policy.yaml", "policy.yml", "policy.json"];
     let found = names.iter().map(PathBuf::from).find(|path| path.is_file());
-    found.context("give a policy: there is no policy.yaml here (`penstock init` writes one)")
+    found.context("pass a policy: there is no policy.yaml in this folder (`penstock init` writes one)")
 }

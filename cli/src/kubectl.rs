@@ -13,6 +13,10 @@ pub const KINDS: [&str; 3] = [
     "envoyextensionpolicies.gateway.envoyproxy.io",
 ];
 
+/// The kinds of Envoy's own configuration, in which a plugin may be, too. Who may read plugins need not be allowed to
+/// read these.
+pub const ENVOY_KINDS: [&str; 2] = ["envoyfilters.networking.istio.io", "envoypatchpolicies.gateway.envoyproxy.io"];
+
 /// The cluster to use.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Kubectl {
@@ -30,6 +34,25 @@ impl Kubectl {
         }
         command.args(arguments);
         command
+    }
+
+    /// All objects of a kind, as a JSON list; `None` when the cluster does not have the kind, or the user may not read one
+    /// of [`ENVOY_KINDS`].
+    ///
+    /// # Errors
+    /// Errors are those of [`Kubectl::run`].
+    pub fn list(&self, kind: &str, namespace: Option<&str>) -> anyhow::Result<Option<String>> {
+        let whose = match namespace {
+            Some(namespace) => vec!["--namespace", namespace],
+            None => vec!["--all-namespaces"],
+        };
+        match self.run(&[&["get", kind, "--output", "json"], &whose[..]].concat()) {
+            Err(error) if ENVOY_KINDS.contains(&kind) && error.to_string().contains("(Forbidden)") => {
+                anstream::eprintln!("penstock: not read: {kind}: you may not list them in this cluster");
+                Ok(None)
+            }
+            answer => answer,
+        }
     }
 
     /// Runs it and returns its output; `None` when the cluster does not have this kind.
@@ -87,6 +110,11 @@ fn said(errors: &str) -> String {
         None => lines.iter().copied().filter(|line| !is_log(line)).collect(),
     };
     let said = if rest.is_empty() { errors.trim().to_owned() } else { rest.join(" ") };
+    // Without a kubeconfig, kubectl asks this address.
+    if said.contains("The connection to the server localhost:8080 was refused") {
+        return "no cluster is chosen: set KUBECONFIG to a kubeconfig, or name one of its contexts with --context"
+            .to_owned();
+    }
     match errors.contains("API group list") && said.contains("could not find the requested resource") {
         true => format!("{said}; is the server of the kubeconfig an API server of Kubernetes?"),
         false => said,
@@ -100,8 +128,11 @@ mod tests {
     #[test]
     fn an_error_of_kubectl_is_shown_without_its_log() {
         let log = "E1126 18:13:43.844613     580 memcache.go:265] \"Unhandled Error\" err=\"x\"\n";
-        let refused = "The connection to the server localhost:8080 was refused\n";
+        let refused = "The connection to the server 10.0.0.1:6443 was refused\n";
         assert_eq!(said(&format!("{log}{log}{refused}")), refused.trim());
+        let nowhere =
+            "The connection to the server localhost:8080 was refused - did you specify the right host or port?\n";
+        assert!(said(&format!("{log}{nowhere}")).starts_with("no cluster is chosen: set KUBECONFIG"));
         assert_eq!(said(log), log.trim());
         assert_eq!(said("Error from server (Forbidden): no\n"), "Error from server (Forbidden): no");
         let long =

@@ -34,6 +34,7 @@ pub mod status;
 pub mod test;
 pub mod text;
 pub mod traffic;
+pub mod usage;
 pub mod version;
 pub mod watch;
 pub mod webhook;

@@ -6,9 +6,9 @@ use penstock_policy::document::Node;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Place {
-    /// Inbound requests: `rateLimits`, `routes`, `canaries`.
+    /// Where requests come in: `rateLimits`, `routes`, `canaries`.
     Ingress,
-    /// Outbound requests: `egress`.
+    /// Where requests leave: `egress`.
     Egress,
 }
 

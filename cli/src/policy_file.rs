@@ -88,7 +88,7 @@ pub fn load_all(inputs: &[InputFile]) -> anyhow::Result<Vec<PolicyFile>> {
     for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
         let requests = || {
             anyhow::anyhow!(
-                "{} has recorded requests, not a policy: give the policy first, then the requests",
+                "{} contains recorded requests, not a policy: pass the policy first, then the requests",
                 input.name
             )
         };
@@ -160,7 +160,7 @@ pub fn one(mut policies: Vec<PolicyFile>, plugin: Option<&str>) -> anyhow::Resul
     if let Some(plugin) = plugin {
         let known = names(&policies);
         policies.retain(|policy| policy.is_called(plugin));
-        anyhow::ensure!(!policies.is_empty(), "there is no plugin `{plugin}`; there are {known}");
+        anyhow::ensure!(!policies.is_empty(), "there is no plugin `{plugin}`; the plugins are {known}");
     }
     if policies.len() == 1
         && let Some(policy) = policies.pop()
@@ -169,13 +169,13 @@ pub fn one(mut policies: Vec<PolicyFile>, plugin: Option<&str>) -> anyhow::Resul
     }
     let Some(node) = together(&policies) else {
         if policies.iter().all(|policy| policy.resource.is_none()) {
-            anyhow::bail!("{} policies: {}; give a file with one", policies.len(), names(&policies));
+            anyhow::bail!("{} policies: {}; pass a file with one", policies.len(), names(&policies));
         }
-        anyhow::bail!("{} policies: {}; say which with --plugin NAME", policies.len(), names(&policies));
+        anyhow::bail!("{} policies: {}; choose one with --plugin NAME", policies.len(), names(&policies));
     };
     match Policy::from_node(&node) {
         Ok(policy) => Ok(PolicyFile { policy, node, file: names(&policies), resource: None }),
-        Err(problems) => anyhow::bail!("{} cannot be put together: {problems}", names(&policies)),
+        Err(problems) => anyhow::bail!("{} cannot be combined: {problems}", names(&policies)),
     }
 }
 

@@ -11,12 +11,12 @@ use crate::output::Output;
 
 /// Set the shares of a canary's variants in a plugin of the cluster.
 ///
-/// The other variants share the rest in proportion to their weights.
+/// The other variants divide the rest in proportion to their weights.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock set-weight wasmplugin istio-system/shop reviews v2=25\n  \
     penstock set-weight envoyextensionpolicy shop/penstock reviews v2=0\n  \
     penstock set-weight wasmplugin istio-system/shop reviews v2=25 --dry-run\n\n\
-    The shares are written as weights that sum to 100.")]
+    The command writes the shares as weights whose sum is 100.")]
 pub struct Args {
     /// The kind of the object: wasmplugin, trafficextension, envoyextensionpolicy.
     kind: String,
@@ -25,7 +25,7 @@ pub struct Args {
     object: String,
     /// The canary.
     canary: String,
-    /// What share a variant gets, in percent.
+    /// The share of a variant, in percent.
     #[arg(required = true, value_name = "VARIANT=PERCENT", value_parser = share)]
     shares: Vec<(String, u32)>,
     #[command(flatten)]

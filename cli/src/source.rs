@@ -46,7 +46,7 @@ pub fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder, not a file".to_owned(),
         io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder".to_owned(),
         io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".to_owned(),
         _ => {
@@ -96,7 +96,7 @@ mod tests {
         let missing = read_text(&folder.path().join("a.yaml")).unwrap_err().to_string();
         assert!(missing.ends_with("a.yaml: there is no such file or folder"), "{missing}");
         let directory = read_text(folder.path()).unwrap_err().to_string();
-        assert!(directory.ends_with("it is a folder"), "{directory}");
+        assert!(directory.ends_with("it is a folder, not a file"), "{directory}");
         let module = folder.path().join("suite.wasm");
         for bytes in [&b"\0asm\x01\0\0\0\xff"[..], b"\0asm\x01\0\0\0"] {
             std::fs::write(&module, bytes).unwrap();

@@ -8,7 +8,7 @@ use crate::output::Output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock version\n  penstock version --output json")]
 pub struct Args {
-    /// The form.
+    /// The format.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: VersionFormat,
 }
@@ -16,7 +16,7 @@ pub struct Args {
 /// The forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum VersionFormat {
-    /// For people.
+    /// Text.
     Human,
     /// One JSON object.
     Json,

@@ -1,7 +1,7 @@
 //! `replay`, `explain` and `test` decide every case of the contract alike. `integration/tests/contract.rs` shows the
 //! same for the modules in a real Envoy.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! `penstock status` and `penstock set-weight`, with a fake `kubectl` that reads files.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -77,7 +77,7 @@ fn a_proxy_that_runs_the_clusters_policy_is_current_and_one_that_does_not_fails_
     assert!(out.contains("WasmPlugin shop/penstock  suite  oci://r.test/penstock/suite:1"), "{out}");
     assert!(out.contains("WasmPlugin shop/penstock  current"), "{out}");
     let url = admin(dump(&json!({"routes": {"default": "a"}})));
-    let (status, out, _) = run(folder.path(), &["status", "--envoy", &url, "-o", "json"]);
+    let (status, out, _) = run(folder.path(), &["status", "--from-cluster", "--envoy", &url, "-o", "json"]);
     assert_eq!(status, 1);
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["proxies"][0]["policies"][0]["state"], "differs");
@@ -95,7 +95,7 @@ fn istiod_reports_which_proxies_accepted_their_configuration_and_a_refusal_fails
     let url = admin(json!([entry("b.shop", "a", ""), entry("a.shop", "a", "")]));
     let (status, out, err) = run(folder.path(), &["status", "--istiod", &url]);
     assert_eq!(status, 0, "{out}{err}");
-    assert!(out.contains("istiod: 2 of 2 proxies took what was sent"), "{out}");
+    assert!(out.contains("istiod: 2 of 2 proxies acknowledged what was sent"), "{out}");
     let url = admin(json!([entry("a.shop", "b", ""), entry("b.shop", "b", "configuration refused: routes.defualt")]));
     let (status, out, _) = run(folder.path(), &["status", "--istiod", &url]);
     assert_eq!(status, 1);

@@ -1,6 +1,6 @@
 //! What holds for every command: help with examples, completions, manual pages, pipes that close.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
@@ -76,6 +76,8 @@ fn what_an_import_loses_goes_to_standard_error_and_under_strict_decides() {
     assert!(run.out.contains("route: c"), "{}", run.out);
     assert!(run.err.contains("not imported: route.yaml: VirtualService a: spec.http[0].mirror"), "{}", run.err);
     assert_eq!(penstock_in(folder.path(), &["import", "--strict", "route.yaml"], "").status, 1);
+    // A folder is read like its files.
+    assert_eq!(penstock_in(folder.path(), &["import", "."], "").out, run.out);
     // What it prints is a policy.
     assert_eq!(penstock_in(folder.path(), &["check", "-"], &run.out).status, 0);
     assert_eq!(penstock_in(folder.path(), &["import", "-"], "kind: Service\n").status, 2);

@@ -1,6 +1,6 @@
 //! `penstock test --coverage` and `penstock replay --coverage`: what nothing decides by.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
@@ -207,7 +207,7 @@ fn a_policy_in_a_test_file_counts_too_with_its_lines_there() {
     let lcov = run(&["--format", "lcov"]).out;
     assert!(lcov.contains("SF:a.test.yaml\nDA:4,2\n") && lcov.contains("SF:policy.yaml\n"), "{lcov}");
     assert!(!lcov.contains(".."), "{lcov}");
-    // Nothing that could be covered is not enough.
+    // If nothing could be covered, no minimum is reached.
     write("bad.test.yaml", "tests:\n- {name: bad, policy: {rotes: {}}, expect: {valid: false}}\n");
     assert_eq!(run(&["--min", "1", "bad.test.yaml"]).status, 1);
 }

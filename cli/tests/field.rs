@@ -1,6 +1,6 @@
 //! Inputs reconstructed from public bug reports about gateways and meshes: imports, curl lines, archives and logs.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 

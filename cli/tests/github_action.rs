@@ -1,6 +1,6 @@
 //! Runs the steps of `deploy/github-action` in a repository with a change, as a runner does.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! The manifests of `istio/egress/`: they parse, refer to each other, restrict what they claim to, and their policy is
 //! valid.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,9 @@
 //! Each pair of policies is made in two sizes, one four times the other: linear work takes four times as long,
 //! quadratic work sixteen times.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -35,11 +37,10 @@ fn is_linear(policies: impl Fn(usize) -> (Value, Value), expected: [usize; 3]) {
         let (old, new) = policies(n);
         diff(&old, &new)
     };
-    let small = (0..2).map(|_| run(SMALL).1).min().unwrap();
-    let (report, large) = run(LARGE);
+    let ((_, small), (report, large)) = (run(SMALL), run(LARGE));
     let counts = ["loosened", "tightened", "changed"].map(|class| report[class].as_u64().unwrap() as usize);
     assert_eq!(counts, expected.map(|times| times * LARGE));
-    assert!(large < small * 9 + Duration::from_millis(500), "{small:?}, four times as large {large:?}");
+    common::assert_linear("diff", [small, large], || [run(SMALL).1, run(LARGE).1]);
 }
 
 fn list(n: usize, entry: impl Fn(usize) -> Value) -> Value {
@@ -126,7 +127,7 @@ fn denials_that_go_and_come() {
     // Half of them deny something that a rule allows.
     let half = json!(LARGE / 2);
     assert_eq!([&report["loosened"], &report["tightened"], &report["changed"]], [&half, &half, &json!(LARGE)]);
-    assert!(large < small * 9 + Duration::from_millis(500), "{small:?}, four times as large {large:?}");
+    common::assert_linear("diff", [small, large], || [run(SMALL).1, run(LARGE).1]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //! Each file is made in two sizes, one four times the other: linear work takes four times as long, quadratic work
 //! sixteen times.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -31,18 +33,13 @@ fn is_linear(name: &str, file: &dyn Fn(usize) -> String, status: i32, arguments:
     let folder = tempfile::tempdir().unwrap();
     let run = |n: usize| {
         std::fs::write(folder.path().join(name), file(n)).unwrap();
-        let runs: Vec<_> = (0..2).map(|_| penstock(folder.path(), arguments)).collect();
-        let took = runs.iter().map(|run| run.2).min().unwrap();
-        let (code, text, _) = runs.into_iter().next().unwrap();
+        let (code, text, took) = penstock(folder.path(), arguments);
         assert_eq!(code, status, "{arguments:?}: {}", text.chars().take(2_000).collect::<String>());
         (text, took)
     };
     let (_, small) = run(SMALL);
     let (text, large) = run(LARGE);
-    assert!(
-        large < small * 9 + Duration::from_millis(500),
-        "{arguments:?} of {name}: {small:?}, four times as large {large:?}"
-    );
+    common::assert_linear(&format!("{arguments:?} of {name}"), [small, large], || [run(SMALL).1, run(LARGE).1]);
     text
 }
 

@@ -1,6 +1,6 @@
 //! Policies in their places: manifests, folders, a cluster, a running Envoy.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
@@ -53,16 +53,85 @@ fn a_policy_that_the_native_body_cannot_know_the_facts_of_is_an_error_in_its_man
              {{name: router}}]}}}}]}}]}}]}}\n"
         )
     };
-    for (policy, why) in [(claims, "no claims and no metadata"), (workload, "`workload` is unknown"), (ROUTES, "")] {
+    let copied = |state: &str, format: &str| {
+        let copy = format!(
+            "{{name: copy, typed_config: {{on_request_headers: [{{object_key: '{state}', factory_key: envoy.string, \
+             format_string: {{text_format_source: {{inline_string: '{format}'}}}}}}]}}}},\n{{name: penstock,"
+        );
+        envoy(claims).replace("{name: penstock,", &copy)
+    };
+    const STATE: &str = "penstock.metadata.envoy.filters.http.jwt_authn";
+    const FORMAT: &str = "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn)%";
+    let late = |text: String| {
+        let (copy, rest) = text.split_once("{name: copy").and_then(|(_, rest)| rest.split_once("}]}},\n")).unwrap();
+        let copy = format!("{{name: copy{copy}}}]}}}},\n");
+        envoy(claims).replace("{name: router}", &format!("{copy}{{name: router}}")) + &rest[..0]
+    };
+    for policy in [claims, workload, ROUTES] {
         write(here, "wasm.yaml", &plugin("p", policy));
         assert_eq!(penstock_in(here, &["check", "wasm.yaml"], "").status, 0, "{policy}");
-        for text in [gateway(policy), envoy(policy)] {
-            write(here, "native.yaml", &text);
-            let run = penstock_in(here, &["check", "native.yaml"], "");
-            assert_eq!(run.status, i32::from(!why.is_empty()), "{text}\n{}{}", run.out, run.err);
-            assert!((run.out + &run.err).contains(why), "{policy}");
+    }
+    let colon =
+        "{routes: {rules: [{name: r, route: a, matches: [{metadata: [{namespace: 'a:b', path: [c], value: d}]}]}]}}";
+    for (text, why) in [
+        (gateway(claims), "no EnvoyPatchPolicy here copies"),
+        (gateway(workload), "`workload` is unknown"),
+        (gateway(ROUTES), ""),
+        (envoy(claims), "`envoy.filters.http.jwt_authn`, which no earlier filter copies"),
+        (copied(STATE, FORMAT), ""),
+        (late(copied(STATE, FORMAT)), "no earlier filter copies"),
+        (copied("other", FORMAT), "no earlier filter copies"),
+        (copied(STATE, "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload)%"), "no earlier filter copies"),
+        (envoy(colon), "cannot name a namespace with `:`"),
+        (envoy(workload), "`workload` is unknown"),
+        (envoy(ROUTES), ""),
+    ] {
+        write(here, "native.yaml", &text);
+        let run = penstock_in(here, &["check", "native.yaml"], "");
+        assert_eq!(run.status, i32::from(!why.is_empty()), "{text}\n{}{}", run.out, run.err);
+        assert!((run.out + &run.err).contains(why), "{text}");
+    }
+}
+
+/// The example of docs/native.md, which `integration/tests/gateway/native.rs` tries with a real Envoy Gateway.
+#[test]
+fn claims_reach_the_native_body_under_envoy_gateway_if_a_patch_copies_them_before_its_filter() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let page = include_str!("../../docs/native.md");
+    let patch =
+        page.split("```").find(|block| block.contains("kind: EnvoyPatchPolicy")).unwrap().trim_start_matches("yaml");
+    let policy = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\nmetadata: {name: penstock, namespace: shop}\nspec:\n  \
+                  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: shop}]\n  dynamicModule:\n  - name: penstock\n    \
+                  filterName: suite/penstock\n    \
+                  config: {routes: {rules: [{name: r, route: a, matches: [{claims: [{name: groups, value: b}]}]}]}}\n";
+    let list = |objects: &[&str]| {
+        let items = objects.iter().map(|object| format!("- {}\n", object.trim().replace('\n', "\n  ")));
+        format!("apiVersion: v1\nkind: List\nitems:\n{}", items.collect::<String>())
+    };
+    for (policy, patch, is_copied) in [
+        (policy.to_owned(), patch.to_owned(), true),
+        (policy.replace(", namespace: shop", ""), patch.to_owned(), true),
+        (policy.replace("name: penstock, n", "name: other, n"), patch.to_owned(), false),
+        (policy.replace("namespace: shop", "namespace: other"), patch.to_owned(), false),
+        (policy.to_owned(), patch.replace("module/0'", "module/1'"), false),
+        (policy.to_owned(), patch.replace("penstock.metadata.envoy.filters.http.jwt_authn", "other"), false),
+        (policy.to_owned(), patch.replace("op: add", "op: replace"), false),
+        (policy.to_owned(), patch.replace("      value:\n", "      path: /typed_config\n      value:\n"), false),
+        (policy.to_owned(), patch.replace("dynamic-module/0')]", "dynamic-module/0')].typed_config"), false),
+    ] {
+        write(here, "separate/policy.yaml", &policy);
+        write(here, "separate/patch.yaml", &patch);
+        write(here, "both.yaml", &format!("{policy}---\n{patch}"));
+        write(here, "list.yaml", &list(&[&policy, &patch]));
+        for input in ["separate", "both.yaml", "list.yaml"] {
+            let run = penstock_in(here, &["check", input], "");
+            assert_eq!(run.status, i32::from(!is_copied), "{input}: {policy}{patch}{}{}", run.out, run.err);
+            assert_eq!((run.out + &run.err).contains("no EnvoyPatchPolicy here copies"), !is_copied, "{input}");
         }
     }
+    let run = penstock_in(here, &["check", "separate/policy.yaml"], "");
+    assert_eq!(run.status, 1, "the patch is not among the files");
 }
 
 #[test]
@@ -139,7 +208,7 @@ fn diff_pairs_the_plugins_of_two_manifests_by_name() {
     let run = penstock_in(here, &["diff", "old.yaml", "policy.yaml"], "");
     assert_eq!(run.out.lines().next(), Some("loosened  egress.rules[a].methods: allows POST"), "{}", run.err);
     let run = penstock_in(here, &["diff", "old.yaml"], "");
-    assert!(run.status == 2 && run.err.contains("give two policies"), "{}", run.err);
+    assert!(run.status == 2 && run.err.contains("pass two policies"), "{}", run.err);
 }
 
 #[test]
@@ -291,10 +360,176 @@ fn arguments_in_the_wrong_place_are_recognised() {
     );
     let run = penstock_in(here, &["replay", "requests.jsonl", "policy.yaml"], "");
     assert!(
-        run.status == 2 && run.err.contains("has recorded requests, not a policy: give the policy first"),
+        run.status == 2 && run.err.contains("contains recorded requests, not a policy: pass the policy first"),
         "{}",
         run.err
     );
     let run = penstock_in(here, &["test", "policy.yaml"], "");
     assert!(run.status == 2 && run.err.contains("is a policy, not a test file"), "{}", run.err);
+}
+
+const WASM_TYPE: &str = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const NATIVE_TYPE: &str =
+    "\"@type\": type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
+const STRING: &str = "\"@type\": type.googleapis.com/google.protobuf.StringValue";
+const POLICY: &str =
+    "'{\"rateLimits\": [{\"name\": \"a\", \"key\": [], \"limit\": {\"requests\": 1, \"per\": \"1m\"}}]}'";
+
+/// A bootstrap with these filters, and more fields of its route.
+fn bootstrap(filters: &[String], route: &str) -> String {
+    let filters: String = filters.iter().map(|filter| format!("          - {filter}\n")).collect();
+    format!(
+        "static_resources:\n  listeners:\n  - name: a\n    address: {{socket_address: {{address: 127.0.0.1, port_value: 18080}}}}\n    \
+         filter_chains:\n    - filters:\n      - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
+         stat_prefix: a\n          \
+         route_config: {{name: a, virtual_hosts: [{{name: a, domains: [\"*\"], routes: [{{match: {{prefix: /}}, direct_response: {{status: 200}}{route}}}]}}]}}\n          \
+         http_filters:\n{filters}          \
+         - {{name: envoy.filters.http.router, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}\n"
+    )
+}
+
+fn wasm(name: &str, configuration: &str) -> String {
+    format!(
+        "{{name: {name}, typed_config: {{{WASM_TYPE}, config: {{name: {name}, vm_config: {{runtime: envoy.wasm.runtime.v8, \
+         code: {{local: {{filename: /x/penstock/suite.wasm}}}}}}, configuration: {configuration}}}}}}}"
+    )
+}
+
+fn native(module: &str, rest: &str) -> String {
+    format!("{{name: penstock, typed_config: {{{NATIVE_TYPE}, dynamic_module_config: {module}, {rest}}}}}")
+}
+
+#[test]
+fn a_filter_of_ours_that_is_not_complete_is_told_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let given = format!("filter_config: {{{STRING}, value: {POLICY}}}");
+    let empty = format!("{{{STRING}, value: ''}}");
+    for (filter, part) in [
+        (native("{}", &format!("filter_name: suite, {given}")), "names no library"),
+        (native("~", &format!("filter_name: suite, {given}")), "`dynamic_module_config` is missing"),
+        (native("penstock", &format!("filter_name: suite, {given}")), "must be an object (DynamicModuleConfig)"),
+        (native("{module: {}}", &format!("filter_name: suite, {given}")), "needs one of `local`, `remote`"),
+        (native("{name: penstock}", "filter_name: suite, filter_config: '{}'"), "must be an object with `@type`"),
+        (
+            native("{name: penstock}", &format!("filter_name: suite, filter_config: {empty}")),
+            "the filter has no policy",
+        ),
+        (native("{}", "filter_name: suite/a").replace("name: penstock", "name: edge"), "names no library"),
+        (wasm("penstock", &empty), "the filter has no policy"),
+        (wasm("penstock", &format!("{{{STRING}, value: '  '}}")), "the filter has no policy"),
+        (wasm("penstock", "'{}'"), "must be an object with `@type`"),
+        (format!("{{name: penstock, typed_config: {{{WASM_TYPE}}}}}"), "`config` is missing"),
+        (format!("{{name: penstock, typed_config: {{{WASM_TYPE}, config: x}}}}"), "must be an object (PluginConfig)"),
+    ] {
+        write(folder.path(), "envoy.yaml", &bootstrap(std::slice::from_ref(&filter), ""));
+        let run = penstock_in(folder.path(), &["check", "envoy.yaml"], "");
+        assert_eq!(run.status, 1, "{filter}\n{}{}", run.out, run.err);
+        assert!(run.out.contains(part) && run.out.contains("envoy.yaml:13:"), "{part}: {}", run.out);
+    }
+    // One of another vendor.
+    let other = native("{}", "filter_name: waf").replace("name: penstock", "name: waf");
+    write(folder.path(), "envoy.yaml", &bootstrap(&[other], ""));
+    assert_eq!(penstock_in(folder.path(), &["check", "envoy.yaml"], "").status, 2);
+}
+
+#[test]
+fn a_route_that_configures_our_filter_is_an_error_and_one_that_turns_it_off_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let filter = wasm("penstock", &format!("{{{STRING}, value: {POLICY}}}"));
+    let per_route = |config: &str| format!(", typed_per_filter_config: {{penstock: {config}}}");
+    let filter_config = "\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig";
+    let config = filter.split_once("typed_config: ").unwrap().1;
+    let off = filter.replacen("penstock,", "penstock, disabled: true,", 1);
+    for (filter, route, status, part) in [
+        (&filter, per_route(&config[..config.len() - 1]), 1, "takes no configuration of a route"),
+        (&filter, per_route(&format!("{{{filter_config}, disabled: true}}")), 0, "pass without the filter"),
+        (&filter, per_route(&format!("{{{filter_config}, config: {{}}}}")), 0, ": valid\n"),
+        (&off, String::new(), 0, "no route here turns it on"),
+        (&off, per_route(&format!("{{{filter_config}, config: {{}}}}")), 0, ": valid\n"),
+    ] {
+        write(folder.path(), "envoy.yaml", &bootstrap(std::slice::from_ref(filter), &route));
+        let run = penstock_in(folder.path(), &["check", "envoy.yaml"], "");
+        assert_eq!(run.status, status, "{route}\n{}{}", run.out, run.err);
+        assert!(run.out.contains(part), "{part}: {}", run.out);
+    }
+}
+
+#[test]
+fn our_module_in_another_place_than_a_filter_of_http_decides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let filter = wasm("penstock", &format!("{{{STRING}, value: {POLICY}}}"));
+    let plugin = filter.split_once("config: {name").unwrap().1;
+    let plugin = format!("config: {{name{}", &plugin[..plugin.len() - 2]);
+    let service = format!(
+        "bootstrap_extensions:\n- name: envoy.bootstrap.wasm\n  typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.wasm.v3.WasmService, \
+         singleton: true, {plugin}}}\nstatic_resources: {{}}\n"
+    );
+    write(folder.path(), "envoy.yaml", &service);
+    let run = penstock_in(folder.path(), &["check", "envoy.yaml"], "");
+    assert!(run.status == 0 && run.out.contains("a WasmService sees no requests"), "{}{}", run.out, run.err);
+}
+
+#[test]
+fn plugins_and_objects_of_one_name_are_told_what_they_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let filter = wasm("penstock", &format!("{{{STRING}, value: {POLICY}}}"));
+    write(folder.path(), "envoy.yaml", &bootstrap(&[filter.clone(), filter], ""));
+    let run = penstock_in(folder.path(), &["check", "envoy.yaml"], "");
+    assert!(run.status == 0 && run.out.contains("counts twice in limits of one name and key"), "{}", run.out);
+    write(folder.path(), "twice.yaml", &format!("{}---\n{}", plugin("a", ROUTES), plugin("a", EGRESS)));
+    let run = penstock_in(folder.path(), &["check", "twice.yaml"], "");
+    assert!(run.out.contains("`kubectl apply` keeps the last"), "{}", run.out);
+    let run = penstock_in(folder.path(), &["diff", "twice.yaml", "twice.yaml"], "");
+    assert!(run.status == 2 && run.err.contains("occurs 2 times on the old side"), "{}", run.err);
+    // Of two kinds, each is compared with its own.
+    let both = plugin("a", ROUTES) + "---\n" + &plugin("a", EGRESS).replace("WasmPlugin", "TrafficExtension");
+    write(folder.path(), "both.yaml", &both);
+    assert_eq!(penstock_in(folder.path(), &["diff", "both.yaml", "both.yaml"], "").status, 0);
+}
+
+#[test]
+fn a_bootstrap_in_a_config_map_or_secret_is_read() {
+    use base64::Engine as _;
+    let folder = tempfile::tempdir().unwrap();
+    let wrong =
+        bootstrap(&[wasm("penstock", &format!("{{{STRING}, value: '{{\"routes\": {{\"defaul\": \"a\"}}}}'}}"))], "");
+    let block: String = wrong.lines().map(|line| format!("    {line}\n")).collect();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&wrong);
+    let object = |kind: &str, data: &str| format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: e}}\n{data}");
+    for (text, place) in [
+        // Of a block, each line is found.
+        (object("ConfigMap", &format!("data:\n  envoy.yaml: |\n{block}")), "m.yaml:18:"),
+        (object("ConfigMap", &format!("data: {{envoy.yaml: {}}}\n", json!(wrong))), "m.yaml:4:"),
+        (object("Secret", &format!("stringData:\n  envoy.yaml: |\n{block}")), "m.yaml:18:"),
+        (object("Secret", &format!("data:\n  envoy.yaml: {encoded}\n")), "m.yaml:5:"),
+        (
+            format!(
+                "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {{name: e}}\n  data: {{envoy.yaml: {}}}\n",
+                json!(wrong)
+            ),
+            "m.yaml:7:",
+        ),
+    ] {
+        write(folder.path(), "m.yaml", &text);
+        let run = penstock_in(folder.path(), &["check", "m.yaml"], "");
+        assert_eq!(run.status, 1, "{text}\n{}{}", run.out, run.err);
+        for part in ["unknown field `defaul`", place, "(Envoy bootstrap in ", " e, envoy.yaml)"] {
+            assert!(run.out.contains(part), "{part} in {}\n{text}", run.out);
+        }
+    }
+    // A policy, where the object says that it is one.
+    let map = object("ConfigMap", "data: {policy.yaml: '{routes: {defaul: a}}', other: b}\n");
+    write(folder.path(), "m.yaml", &map);
+    assert_eq!(penstock_in(folder.path(), &["check", "m.yaml"], "").status, 2);
+    write(folder.path(), "m.yaml", &map.replace("name: e", "name: e, annotations: {penstock.io/module: suite}"));
+    for mark in ["annotations: {penstock.io/module: suite}", "labels: {penstock.io/policy: 'true'}"] {
+        write(folder.path(), "m.yaml", &map.replace("name: e", &format!("name: e, {mark}")));
+        let run = penstock_in(folder.path(), &["check", "m.yaml"], "");
+        assert!(
+            run.status == 1 && run.out.contains("m.yaml:4:") && run.out.contains("(ConfigMap e, policy.yaml)"),
+            "{}",
+            run.out
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! The parts of a release, without GitHub: the scripts that its workflow calls, `install.sh` with a file server, and
 //! the container image of the command, which is unpacked and run.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -193,7 +193,7 @@ fn the_installer_says_what_is_missing() {
     let tools = tempfile::tempdir().unwrap();
     let uname = tools.path().join("uname");
     for (system, machine, why) in
-        [("SunOS", "x86_64", "no penstock for SunOS"), ("Linux", "riscv64", "of the kind riscv64")]
+        [("SunOS", "x86_64", "do not support SunOS"), ("Linux", "riscv64", "the processor riscv64")]
     {
         fs::write(&uname, format!("#!/bin/sh\nif [ \"$1\" = -s ]; then echo {system}; else echo {machine}; fi\n"))
             .unwrap();
@@ -203,6 +203,95 @@ fn the_installer_says_what_is_missing() {
         assert!(error.contains(why), "{error}");
     }
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "something was installed");
+}
+
+/// A folder with only these programs, for a `PATH`.
+fn programs(names: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names {
+        let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().unwrap();
+        let program = String::from_utf8(found.stdout).unwrap();
+        std::os::unix::fs::symlink(program.trim(), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+/// What `install.sh` needs, without a program to download with.
+const NEEDED: [&str; 16] = [
+    "sh",
+    "uname",
+    "sha256sum",
+    "cut",
+    "awk",
+    "mktemp",
+    "tar",
+    "gzip",
+    "dirname",
+    "basename",
+    "mkdir",
+    "chmod",
+    "cp",
+    "mv",
+    "rm",
+    "sed",
+];
+
+#[test]
+fn the_installer_needs_only_wget_and_replaces_what_is_there_in_folders_with_spaces() {
+    let (release, home) = (release(), tempfile::tempdir().unwrap());
+    let releases = serve(release.path());
+    let home = home.path().join("a home");
+    let (bin, share) = (home.join("my bin"), home.join("my share"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join("penstock"), "old").unwrap();
+    let programs = programs(&[&NEEDED[..], &["wget"]].concat());
+    let path = programs.path().to_str().unwrap();
+    let folders = [("PENSTOCK_BIN", bin.to_str().unwrap()), ("PENSTOCK_SHARE", share.to_str().unwrap())];
+    let output = install(&home, &releases, &[&folders[..], &[("PATH", path)]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("export PATH=\"{}:$PATH\"", bin.display())), "{said}");
+    let version = Command::new(bin.join("penstock")).output().unwrap();
+    assert_eq!(String::from_utf8(version.stdout).unwrap(), format!("penstock {VERSION}\n"));
+    assert!(share.join("suite.wasm").is_file() && share.join("quickstart.yaml").is_file());
+    assert_eq!(fs::read_dir(&bin).unwrap().count(), 1);
+}
+
+#[test]
+fn the_installer_says_why_it_cannot_install_and_what_to_do_before_it_changes_anything() {
+    let (release, folder) = (release(), tempfile::tempdir().unwrap());
+    let releases = serve(release.path());
+    let home = folder.path().join("home");
+    fs::create_dir_all(home.join("taken/penstock")).unwrap();
+    fs::write(home.join("file"), "").unwrap();
+    let (taken, file) = (home.join("taken"), home.join("file/bin"));
+    let without_downloads = programs(&NEEDED);
+    let without_sums = programs(&[&NEEDED[..2], &["curl"]].concat());
+    let path = |folder: &tempfile::TempDir| folder.path().to_str().unwrap().to_owned();
+    // Nothing listens on a port that was just free.
+    // Nothing listens there.
+    let closed = "http://127.0.0.1:1";
+    for (variable, value, said) in [
+        (
+            "PENSTOCK_BIN",
+            file.to_str().unwrap().to_owned(),
+            "file is not a folder\n       choose another folder with PENSTOCK_BIN",
+        ),
+        ("PENSTOCK_SHARE", file.to_str().unwrap().to_owned(), "choose another folder with PENSTOCK_SHARE"),
+        ("PENSTOCK_BIN", taken.to_str().unwrap().to_owned(), "taken/penstock is a folder\n       remove it"),
+        ("PENSTOCK_BIN", "/proc/none".to_owned(), "/proc/none"),
+        ("PATH", path(&without_downloads), "curl or wget is needed"),
+        ("PATH", path(&without_sums), "sha256sum or shasum is needed"),
+        ("PENSTOCK_RELEASES", closed.to_owned(), "/SHA256SUMS\n       check the network connection"),
+    ] {
+        let error = refused(&install(&home, &releases, &[(variable, &value)]));
+        assert!(error.contains(said), "{variable}={value}: {error}");
+        assert!(!home.join(".local/bin/penstock").exists(), "{variable}={value}: something was installed");
+    }
+    // The page of a proxy instead of the file.
+    fs::write(release.path().join("SHA256SUMS"), "<html>please sign in</html>\n").unwrap();
+    let error = refused(&install(&home, &releases, &[]));
+    assert!(error.contains("look at what the server sends for http://"), "{error}");
 }
 
 fn architecture() -> &'static str {
@@ -237,6 +326,28 @@ fn every_list_of_platforms_is_made_of_one() {
         manifest.contains(&metadata),
         "cli/Cargo.toml has not what scripts/release/binstall.sh prints:\n{metadata}"
     );
+}
+
+#[test]
+fn the_formula_is_committed_to_the_tap_once() {
+    let release = release();
+    let here = release.path().to_str().unwrap();
+    let formula = release.path().join("penstock.rb");
+    fs::write(&formula, printed("release/formula.sh", &[VERSION, here])).unwrap();
+    let tap = tempfile::tempdir().unwrap();
+    let arguments = [formula.to_str().unwrap(), tap.path().to_str().unwrap()];
+    let error = refused(&script("release/tap.sh", &arguments));
+    assert!(error.contains("is not a checkout of the tap"), "{error}");
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(tap.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(&["init", "--quiet"]);
+    assert!(printed("release/tap.sh", &arguments).contains(&format!("penstock {VERSION} is committed")));
+    assert!(printed("release/tap.sh", &arguments).contains(&format!("penstock {VERSION} is there already")));
+    assert_eq!(git(&["log", "--format=%s"]), format!("penstock {VERSION}\n"));
+    assert_eq!(git(&["show", "HEAD:Formula/penstock.rb"]), fs::read_to_string(&formula).unwrap());
 }
 
 #[test]
@@ -331,13 +442,28 @@ fn every_advisory_that_is_ignored_has_a_statement() {
 }
 
 #[test]
-fn workflows_pin_every_action_by_digest_and_may_only_read() {
+fn workflows_pin_every_action_by_digest_and_may_only_read_unless_a_job_says_why() {
     let mut count = 0;
     for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         let name = path.display();
         assert!(text.contains("\npermissions:\n  contents: read\n\n"), "{name}: what all jobs may do is to read");
+        for line in text.lines().filter(|line| line.contains(": write") || line.contains("write-all")) {
+            assert!(line.starts_with("      ") && line.contains("  # "), "{name}: {line}: no reason beside it");
+        }
+        // What others wrote must not become part of a script: it goes into a variable.
+        let scripts = text.split("run: ").skip(1).filter_map(|rest| rest.split("\n    - ").next());
+        for script in scripts {
+            let untrusted = ["github.event.", "github.head_ref", "inputs."];
+            assert!(!untrusted.iter().any(|value| script.contains(&format!("${{{{ {value}"))), "{name}: {script}");
+        }
+        assert!(!text.contains("pull_request_target"), "{name}: runs code of a fork with the rights of the project");
+        // Without `pipefail`, a step whose pipe fails at its beginning passes.
+        assert!(!text.contains("- run: ") || text.contains("\n  run: {shell: bash}\n"), "{name}: no `shell: bash`");
+        // A downloaded program could use the permissions of its job.
+        let jobs = text.split("\n\n  ").filter(|job| job.contains(": write"));
+        assert!(!jobs.into_iter().any(|job| job.contains("scripts/setup/")), "{name}: set-up in a job that may write");
         for line in text.lines() {
             let Some((_, used)) = line.split_once("uses: ") else { continue };
             let (action, version) =

@@ -1,6 +1,6 @@
 //! `penstock render`: stable output that the platforms' own schemas accept.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
@@ -96,6 +96,25 @@ fn the_native_body_is_rendered_for_the_platforms_that_load_libraries() {
 }
 
 #[test]
+fn the_native_body_gets_the_metadata_that_the_policy_goes_by() {
+    let policy = "{settings: {claims: {namespace: my.jwt, path: []}}, routes: {default: beta, rules: [{name: r, route: beta, matches: [\
+        {claims: [{name: tier, value: pro}], metadata: [{namespace: other, path: [team], value: b}]}]}]}}";
+    let text = render_file("-", policy, "envoy", &["--native"]);
+    for namespace in ["my.jwt", "other"] {
+        assert!(text.contains(&format!("object_key: penstock.metadata.{namespace}\n")), "{text}");
+        assert!(text.contains(&format!("inline_string: \"%DYNAMIC_METADATA({namespace})%\"")), "{text}");
+    }
+    let run = penstock(&["check", "-"], &text);
+    assert!(run.status == 0 && !run.out.contains("for which the platform"), "{}", run.out);
+    assert!(
+        !render_file("-", policy, "envoy", &[]).contains("DYNAMIC_METADATA"),
+        "the wasm modules read it themselves"
+    );
+    let run = penstock(&["render", "-", "--for", "envoy-gateway", "--native"], policy);
+    assert!(run.status != 0 && run.err.contains("Envoy Gateway has no filter that shows it"), "{}", run.err);
+}
+
+#[test]
 fn what_is_rendered_passes_our_own_check() {
     for target in TARGETS {
         let run = penstock(&["check", "-"], &render(target, &[]));
@@ -151,6 +170,10 @@ fn mistakes_are_reported_before_anything_is_written() {
         (with(&["--service", "betta=shop:80"]), "did you mean `beta`?"),
         (with(&["--service", "beta=shop:80", "--service", "beta=other:80"]), "it is given twice"),
         (with(&["--service", "beta=shop:80/-v1"]), "is no subset"),
+        (with(&["--service", "beta=shop:80/V1"]), "is no subset"),
+        (with(&["--service", "beta=localhost:8080"]), "the gateway's own pod"),
+        (with(&["--service", "beta=127.0.0.1:8080"]), "--service beta=NAME.NAMESPACE:PORT"),
+        (with(&["--service", "beta=10.0.0.1:8080"]), "declare the address in a ServiceEntry"),
         (with(&["--name", "Shop_1"]), "lowercase letters, digits and `-`"),
         (with(&["--name", "a-name-that-is-so-long-that-nothing-can-be-put-behind-it"]), "write at most 50"),
         (
@@ -163,10 +186,10 @@ fn mistakes_are_reported_before_anything_is_written() {
         (with(&["--egress-image", "foo bar"]), "does not begin with a registry"),
         (with(&["--egress-image", "ghcr.io/Penstock/suite:1"]), "is not a repository"),
         (with(&["--report", "shop.yaml"]), "is not a report of `penstock import`"),
-        (with(&["without", "--image"]), "say which image runs the policy: --image oci://REGISTRY/penstock/suite:"),
-        (with(&["without", "--host"]), "say which hosts the routes are for"),
+        (with(&["without", "--image"]), "set the image that runs the policy: --image oci://REGISTRY/penstock/suite:"),
+        (with(&["without", "--host"]), "set the hosts of the routes"),
         (with(&["without", "--namespace"]), "--namespace istio-system"),
-        (with(&["without", "--gateway"]), "say which Gateway"),
+        (with(&["without", "--gateway"]), "set the Gateway"),
         (with(&["without", "--service-namespace"]), "in which namespace is the service"),
     ] {
         let run = penstock(&arguments, "{}");
@@ -207,6 +230,60 @@ fn mistakes_are_reported_before_anything_is_written() {
         &["--image", "ghcr.io/penstock/suite:1"],
     );
     assert!(run.status == 0 && !run.out.contains("HTTPRoute\n"), "{}{}", run.out, run.err);
+}
+
+#[test]
+fn every_object_and_every_part_of_one_has_a_name_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "a".repeat(70);
+    let names = ["default", "default-route", "penstock-outside", "Beta", "beta", "a/b", "a.b", "!", "404", &long];
+    let names = names.map(str::to_owned).into_iter().chain([format!("{long}b"), format!("{}-2", "a".repeat(61))]);
+    let rules: Vec<String> = names
+        .enumerate()
+        .map(|(i, name)| format!("{{name: r{i}, matches: [{{path: {{value: /{i}}}}}], route: {name:?}}}"))
+        .collect();
+    let egress = "egress: {rules: [{name: r, to: [{host: a.test}, {host: '*.a.test'}]}]}";
+    let policy = format!("routes: {{default: default, rules: [{}]}}\n{egress}\n", rules.join(", "));
+    std::fs::write(folder.path().join("p.yaml"), policy).unwrap();
+    for target in TARGETS {
+        let arguments = ["render", "p.yaml", "--for", target, "--gateway", "g", "--image", "ghcr.io/penstock/suite:1"];
+        let places = ["--namespace", "n", "--service-namespace", "n", "--name", &"n".repeat(50)];
+        let hosts: Vec<String> = (0..20).map(|i| format!("--host=h{}.test", i % 17)).collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let run = penstock_in(folder.path(), &[&arguments[..], &places, &hosts].concat(), "");
+        assert_eq!(run.status, 0, "{}", run.err);
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
+        let mut count = |kind: String, name: &Value| {
+            let name = name.as_str().unwrap();
+            let is_label =
+                name.len() < 64 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            assert!(is_label || kind.contains("cluster") || kind.contains("http"), "{kind} {name}");
+            *known.entry(format!("{kind} {name}")).or_default() += 1;
+        };
+        for located in Located::read_all(&run.out).unwrap() {
+            let object = yaml_text::value(&located.node);
+            let kind = object["kind"].as_str().unwrap_or("Envoy").to_owned();
+            let spec = &object["spec"];
+            if kind != "Envoy" {
+                count(format!("{kind} {}", object["metadata"]["namespace"]), &object["metadata"]["name"]);
+            }
+            // A part is named in its object; an HTTPRoute for other hosts has the same rules.
+            let of = |field: &str| spec[field].as_array().cloned().unwrap_or_default();
+            assert!(of("hostnames").len() <= 16 && of("rules").len() <= 16);
+            for rule in of("rules").iter().filter(|_| kind == "HTTPRoute" && of("hostnames").len() == 16) {
+                if rule["name"].is_string() {
+                    count("rule".to_owned(), &rule["name"]);
+                }
+            }
+            of("http").iter().for_each(|rule| count("http".to_owned(), &rule["name"]));
+            for cluster in object["static_resources"]["clusters"].as_array().into_iter().flatten() {
+                count("cluster".to_owned(), &cluster["name"]);
+            }
+        }
+        assert!(known.len() > 10, "{known:?}");
+        let twice: Vec<_> = known.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(twice.is_empty(), "{target}: {twice:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `penstock replay` with realistic inputs.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
@@ -160,7 +160,7 @@ fn missing_parts_of_a_log_are_reported_once_with_their_lines() {
     for said in [
         "2 lines left out (1, 4): not a JSON object",
         "The first: agent starts",
-        "the time of 1 of 2 requests is in a form that is not read",
+        "the time of 1 of 2 requests is in an unsupported format",
         "2 of 2 requests have no client address: limits and canaries by source address cannot be judged",
     ] {
         assert!(run.err.contains(said), "{said}: {}", run.err);
@@ -171,6 +171,13 @@ fn missing_parts_of_a_log_are_reported_once_with_their_lines() {
     assert!(run.err.contains("1 line left out (1)") && run.err.contains("--log-format '["), "{}", run.err);
     let format = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% - 0 0 1 1 \"-\" \"x\" \"id\" \"%REQ(:AUTHORITY)%\" \"-\" \"%REQ(X-USER-ID)%\"";
     let run = penstock(&["replay", "shop.yaml", "--scheme", "https", "--log-format", format], text);
+    assert_eq!((run.status, run.out.lines().count()), (0, 1), "{}", run.err);
+    // As a text in double quotes of YAML has its tabs and its end.
+    let format = r"%REQ(:METHOD)%\t%REQ(:PATH)%\t%REQ(:AUTHORITY)%\n";
+    let run = penstock(
+        &["replay", "shop.yaml", "--scheme", "https", "--log-format", format],
+        "GET\t/a b\tshop.example.com\n",
+    );
     assert_eq!((run.status, run.out.lines().count()), (0, 1), "{}", run.err);
     let run = penstock(&["replay", "shop.yaml", "--log-format", "%REQ(:METHOD)%"], text);
     assert!(run.status == 2 && run.err.contains("%REQ(:AUTHORITY)%"), "{}", run.err);

@@ -1,7 +1,7 @@
 //! The tables "Compared with other gateways" in `docs/filters/`: each cell of ours compiles, and imported objects of others decide
 //! alike.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::Write;
 use std::process::{Command, Stdio};

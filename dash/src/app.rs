@@ -1,6 +1,7 @@
 //! State that every handler needs, and the authentication of requests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -11,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::{self, Credentials, Visibility};
 use crate::config::DashConfig;
+use crate::connections::ConnectionLimit;
 use crate::feed::SharedFeed;
 use crate::feed::explain::Explain;
 use crate::feed::rule::ToYaml;
@@ -36,6 +38,8 @@ pub struct DashState {
     pub history: SharedHistory,
     /// The Prometheus of each cluster that has one.
     pub prometheus: BTreeMap<String, PrometheusPast>,
+    /// The connections to the page.
+    pub connections: Arc<ConnectionLimit>,
     /// Limits the number of concurrent explanations.
     pub explaining: Semaphore,
     /// So many questions may wait for a Prometheus at a time: a slow one must not hold up explanations.
@@ -77,7 +81,7 @@ pub fn scope<'a>(app: &'a DashState, headers: &HeaderMap) -> Result<Visibility<'
     // The configuration only allows this where every connection has a client certificate.
     let identity = app.config.identity_header.as_deref().and_then(text);
     access::scope(&app.config, Credentials { token, identity }).ok_or_else(|| {
-        let why = if token.is_some() { "nobody has this token" } else { "a token is needed" };
+        let why = if token.is_some() { "this token is unknown" } else { "a token is needed" };
         let mut response = problem(StatusCode::UNAUTHORIZED, why);
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Box::new(response)
@@ -101,6 +105,27 @@ pub fn scope_of_cluster<'a>(
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// The state of a dash without sources.
+    pub(crate) fn state(config: DashConfig) -> DashState {
+        DashState {
+            config,
+            fleet: Shared::default(),
+            feed: SharedFeed::default(),
+            interval: Duration::from_secs(1),
+            engine: Engine { read_line: |_| None, explain: |_, _| Err(String::new()), to_yaml: |_| String::new() },
+            history: SharedHistory::default(),
+            prometheus: BTreeMap::new(),
+            connections: ConnectionLimit::new(crate::server::CONNECTIONS),
+            explaining: Semaphore::new(1),
+            asking: Semaphore::new(1),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -108,17 +133,7 @@ mod tests {
     fn a_duplicate_identity_header_is_refused() {
         let config = serde_json::json!({"identityHeader": "x-user", "tls": {"certificate": "c", "key": "k", "clientCa": "ca"},
             "workspaces": [{"name": "shop", "identities": ["ann"], "clusters": ["east"]}]});
-        let app = DashState {
-            config: DashConfig::read(config).unwrap(),
-            fleet: Shared::default(),
-            feed: SharedFeed::default(),
-            interval: Duration::from_secs(1),
-            engine: Engine { read_line: |_| None, explain: |_, _| Err(String::new()), to_yaml: |_| String::new() },
-            history: SharedHistory::default(),
-            prometheus: BTreeMap::new(),
-            explaining: Semaphore::new(1),
-            asking: Semaphore::new(1),
-        };
+        let app = testing::state(DashConfig::read(config).unwrap());
         let mut headers = HeaderMap::new();
         headers.append("x-user", HeaderValue::from_static("ann"));
         assert!(scope(&app, &headers).is_ok());

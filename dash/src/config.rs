@@ -142,12 +142,12 @@ impl DashConfig {
                 bail!("workspaces[{i}]: {:?} has neither tokens nor identities: nobody could see it", workspace.name);
             }
             if !workspace.identities.is_empty() && config.identity_header.is_none() {
-                bail!("workspaces[{i}].identities: say in identityHeader which header has them");
+                bail!("workspaces[{i}].identities: set identityHeader to the header that contains them");
             }
         }
         if config.identity_header.is_some() && config.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
             bail!(
-                "identityHeader: anybody could send this header; it is believed only from a proxy that shows a certificate: \
+                "identityHeader: anybody could send this header; it is trusted only from a proxy that shows a certificate: \
                  give tls.certificate, tls.key and tls.clientCa"
             );
         }

@@ -83,7 +83,7 @@ async fn explained(
             Err(response) => return *response,
         };
         if !scope.every_owner() {
-            let why = "an explanation shows the rules of all owners, and your workspace sees those of some";
+            let why = "an explanation shows the rules of all owners, but your workspace only sees those of some";
             return problem(StatusCode::FORBIDDEN, why);
         }
         let question = match question {

@@ -64,7 +64,7 @@ impl EnvoyAdmin {
     /// Returns an error when it does not respond, or when the response is not Envoy's.
     pub fn sample(&self) -> Result<Sample> {
         let page = self.get(&format!("/stats?format=json&usedonly&filter={}", encode(FILTER)), MOST_STATS)?;
-        let stats: Stats = serde_json::from_slice(&page).context("/stats is not what Envoy writes")?;
+        let stats: Stats = serde_json::from_slice(&page).context("/stats is not in Envoy's format")?;
         let mut sample = Sample::default();
         for stat in stats.stats {
             let (Some(name), Some(value)) = (stat.name, stat.value.as_ref().and_then(Value::as_f64)) else { continue };
@@ -85,12 +85,13 @@ impl EnvoyAdmin {
     /// Returns an error when it does not respond, or when the response is not Envoy's.
     pub fn identity(&self) -> Result<Identity> {
         let page: Value = serde_json::from_slice(&self.get("/server_info", MOST_INFO)?)
-            .context("/server_info is not what Envoy writes")?;
+            .context("/server_info is not in Envoy's format")?;
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(short);
         let uptime = text(page.get("uptime_current_epoch"));
+        // The version has the form commit/version/….
+        let version = text(page.get("version")).and_then(|text| text.split('/').nth(1).map(str::to_owned));
         Ok(Identity {
-            // The version has the form commit/version/….
-            version: text(page.get("version")).and_then(|text| text.split('/').nth(1).map(str::to_owned)),
+            version: Some(version.context("/server_info is not in Envoy's format: it has no version")?),
             node: text(page.pointer("/node/id")),
             namespace: text(page.pointer("/node/metadata/NAMESPACE")),
             uptime: uptime.and_then(|text| text.trim_end_matches('s').split('.').next()?.parse().ok()),
@@ -103,7 +104,7 @@ impl EnvoyAdmin {
     /// Returns an error when it does not respond, or when the response is not Envoy's.
     pub fn configuration(&self, find_warnings: FindWarnings) -> Result<EnvoyConfiguration> {
         let page = self.get("/config_dump", MOST_CONFIGURATION)?;
-        let dump: Value = serde_json::from_slice(&page).context("/config_dump is not what Envoy writes")?;
+        let dump: Value = serde_json::from_slice(&page).context("/config_dump is not in Envoy's format")?;
         let warnings = std::str::from_utf8(&page).map_or_else(|_| Vec::new(), find_warnings);
         Ok(EnvoyConfiguration::of(&dump, warnings))
     }
@@ -173,7 +174,7 @@ mod tests {
             Box::leak(format!("content-encoding: gzip\r\ncontent-length: {}\r\n", packed.len()).into_boxed_str());
         for envoy in [hostile(head, packed), hostile("content-length: 12\r\n", b"<b>hello</b>".to_vec())] {
             let error = format!("{:#}", envoy.sample().unwrap_err());
-            assert!(error.contains("/stats is not what Envoy writes"), "{error}");
+            assert!(error.contains("/stats is not in Envoy's format"), "{error}");
         }
     }
 

@@ -10,18 +10,22 @@ use serde::Serialize;
 use crate::access::Visibility;
 use crate::fleet::{ClusterState, Endpoint, Group};
 use crate::scrape::{self, Shared};
+use crate::series_table::SeriesTable;
 
 /// The number of polls for each point.
 pub const POLLS: u32 = 10;
 
-/// The maximum number of points: six hours at one poll a second.
+/// The maximum number of points of a namespace: six hours at one poll a second.
 const POINTS: usize = 2_160;
+
+/// The maximum number of points of all namespaces of a cluster. With more than 200 namespaces, each has fewer.
+const POINTS_OF_ALL: usize = 200 * POINTS;
 
 /// The maximum number of marks of a cluster.
 const MARKS: usize = 500;
 
-/// The maximum number of namespaces with a history: a proxy could report a new one each time.
-const NAMESPACES: usize = 200;
+/// The maximum number of namespaces without a proxy whose history is kept: a proxy could report a new one each time.
+const PAST_NAMESPACES: usize = 100;
 
 /// State that all threads share.
 pub type SharedHistory = Arc<Mutex<History>>;
@@ -98,14 +102,14 @@ pub struct History {
 #[derive(Debug, Default)]
 struct ClusterHistory {
     namespaces: BTreeMap<Option<String>, VecDeque<(f64, HistoryRates)>>,
-    marks: VecDeque<HistoryMark>,
+    marks: HistoryMarks,
     /// For each proxy, the values that change with its policies.
     known: BTreeMap<String, BTreeMap<Box<str>, u64>>,
 }
 
 fn rates(group: &Group) -> HistoryRates {
-    let sum = |map: &BTreeMap<Box<str>, crate::series::CounterSeries>, wanted: &dyn Fn(&str) -> bool| {
-        map.iter().filter(|(name, _)| wanted(name)).map(|(_, series)| series.rate().per_second as f32).sum::<f32>()
+    let sum = |table: &SeriesTable, wanted: &dyn Fn(&str) -> bool| {
+        table.iter().filter(|(name, _)| wanted(name)).map(|(_, series)| series.rate().per_second as f32).sum::<f32>()
     };
     let is_listener = |name: &str| {
         name.starts_with("http.") && !name.starts_with("http.admin.") && name.ends_with(".downstream_rq_total")
@@ -145,21 +149,34 @@ fn change(name: &str) -> Option<(MarkKind, String)> {
     Some((MarkKind::Rollback, variant.map_or(rule.to_owned(), |variant| format!("{rule}: {variant}"))))
 }
 
+impl ClusterHistory {
+    /// Forgets what is above the bounds; `present` namespaces have a proxy.
+    fn forget(&mut self, present: usize) {
+        while self.namespaces.len() > present + PAST_NAMESPACES {
+            let newest = |points: &VecDeque<(f64, HistoryRates)>| points.back().map_or(0.0, |(at, _)| *at);
+            let mut namespaces = self.namespaces.iter();
+            let Some(first) = namespaces.next() else { break };
+            let oldest = namespaces.fold(first, |a, b| if newest(b.1) < newest(a.1) { b } else { a }).0.clone();
+            self.namespaces.remove(&oldest);
+        }
+        let most = POINTS.min(POINTS_OF_ALL / self.namespaces.len().max(1));
+        for points in self.namespaces.values_mut() {
+            let over = points.len().saturating_sub(most);
+            points.drain(..over);
+        }
+    }
+}
+
 impl History {
     /// Records the current rates and changes of a cluster.
     pub fn note(&mut self, name: &str, cluster: &ClusterState, at: f64) {
         let history = self.clusters.entry(name.to_owned()).or_default();
+        let mut present = 0;
         for (namespace, group) in cluster.groups() {
-            let namespace = namespace.map(str::to_owned);
-            if history.namespaces.len() >= NAMESPACES && !history.namespaces.contains_key(&namespace) {
-                continue;
-            }
-            let points = history.namespaces.entry(namespace).or_default();
-            if points.len() >= POINTS {
-                points.pop_front();
-            }
-            points.push_back((at, rates(group)));
+            history.namespaces.entry(namespace.map(str::to_owned)).or_default().push_back((at, rates(group)));
+            present += 1;
         }
+        history.forget(present);
         for (proxy, endpoint) in cluster.endpoints().filter(|(_, endpoint)| endpoint.alive()) {
             let now = watched(endpoint);
             // The first poll, and one after a restart, are not changes.
@@ -171,7 +188,7 @@ impl History {
                 });
                 let namespace = endpoint.identity.namespace.clone();
                 for (kind, name) in changed.filter_map(|(name, _)| change(name)) {
-                    mark(&mut history.marks, HistoryMark { at, kind, name, proxies: 1, namespace: namespace.clone() });
+                    history.marks.add(HistoryMark { at, kind, name, proxies: 1, namespace: namespace.clone() });
                 }
             }
             history.known.insert(proxy.to_owned(), now);
@@ -180,6 +197,11 @@ impl History {
         if history.known.len() > living.len() {
             history.known.retain(|proxy, _| living.contains(&proxy.as_str()));
         }
+    }
+
+    /// How many changes of a cluster are not known any more because of newer ones.
+    pub fn replaced_marks(&self, cluster: &str) -> u64 {
+        self.clusters.get(cluster).map_or(0, |history| history.marks.replaced)
     }
 
     /// The rates of a cluster since `from` that `scope` may see, and the changes.
@@ -197,24 +219,41 @@ impl History {
             let sum = points.entry(at.to_bits()).or_default();
             *sum = *sum + *rates;
         }
-        let marks = history.marks.iter().filter(|mark| mark.at >= from && scope.namespace(mark.namespace.as_deref()));
+        let marks =
+            history.marks.kept.iter().filter(|mark| mark.at >= from && scope.namespace(mark.namespace.as_deref()));
         (points.into_iter().map(|(at, rates)| (f64::from_bits(at), rates)).collect(), marks.cloned().collect())
     }
 }
 
-/// Adds a mark: one for all proxies with the same change within a minute.
-fn mark(marks: &mut VecDeque<HistoryMark>, new: HistoryMark) {
-    let same = |mark: &&mut HistoryMark| {
-        (mark.kind, &mark.name, &mark.namespace) == (new.kind, &new.name, &new.namespace) && new.at - mark.at < 60.0
-    };
-    if let Some(known) = marks.iter_mut().rev().take(50).find(same) {
-        known.proxies += 1;
-        return;
+/// The changes of a cluster, the oldest first.
+#[derive(Debug, Default)]
+struct HistoryMarks {
+    kept: VecDeque<HistoryMark>,
+    /// How many newer ones have replaced.
+    replaced: u64,
+}
+
+impl HistoryMarks {
+    /// Adds a mark: one for all proxies with the same change within a minute.
+    fn add(&mut self, new: HistoryMark) {
+        let same = |mark: &&mut HistoryMark| {
+            (mark.kind, &mark.name, &mark.namespace) == (new.kind, &new.name, &new.namespace) && new.at - mark.at < 60.0
+        };
+        if let Some(known) = self.kept.iter_mut().rev().take(50).find(same) {
+            known.proxies += 1;
+            return;
+        }
+        if self.kept.len() >= MARKS {
+            // The oldest of the namespace with the most, so that it does not displace those of others.
+            let mut counts = BTreeMap::<&Option<String>, usize>::new();
+            self.kept.iter().for_each(|mark| *counts.entry(&mark.namespace).or_default() += 1);
+            let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(namespace, _)| namespace.clone());
+            let oldest = self.kept.iter().position(|mark| most.as_ref() == Some(&mark.namespace));
+            self.kept.remove(oldest.unwrap_or_default());
+            self.replaced += 1;
+        }
+        self.kept.push_back(new);
     }
-    if marks.len() >= MARKS {
-        marks.pop_front();
-    }
-    marks.push_back(new);
 }
 
 /// Records all clusters periodically in a new thread.
@@ -243,8 +282,9 @@ pub fn start(fleet: &Shared, history: &SharedHistory, interval: Duration) -> io:
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
+    use crate::configuration::EnvoyConfiguration;
     use crate::fleet::Fleet;
-    use crate::sample::Sample;
+    use crate::sample::{Identity, Sample};
 
     fn sample(hash: f64, rolled_back: f64) -> Sample {
         let mut sample = Sample::default();
@@ -277,6 +317,52 @@ mod tests {
     }
 
     #[test]
+    fn each_namespace_with_a_proxy_has_a_history_and_of_others_the_last_ones() {
+        let (mut fleet, mut history) = (Fleet::default(), History::default());
+        let mut note = |proxy: &str, namespace: String, at: f64| {
+            let identity = Identity { namespace: Some(namespace), ..Identity::default() };
+            fleet.know("east", proxy, identity, EnvoyConfiguration::default());
+            fleet.note("east", proxy, sample(1.0, 0.0), at);
+            history.note("east", fleet.cluster("east").unwrap(), at);
+        };
+        // A proxy that reports a new namespace each time, and one that comes later.
+        (0..500).for_each(|number| note("hostile", format!("n{number}"), f64::from(number)));
+        note("late", "zz".to_owned(), 500.0);
+        let namespaces = &history.clusters["east"].namespaces;
+        assert_eq!(namespaces.len(), 2 + PAST_NAMESPACES);
+        let points = |namespace: &str| namespaces.get(&Some(namespace.to_owned())).map(VecDeque::len);
+        assert_eq!((points("zz"), points("n499"), points("n450"), points("n300")), (Some(1), Some(2), Some(1), None));
+    }
+
+    #[test]
+    fn many_namespaces_have_shorter_histories() {
+        let mut history = ClusterHistory::default();
+        let points: VecDeque<_> = (0..POINTS).map(|at| (at as f64, HistoryRates::default())).collect();
+        history.namespaces = (0..400).map(|number| (Some(number.to_string()), points.clone())).collect();
+        history.forget(400);
+        assert!(
+            history.namespaces.len() == 400 && history.namespaces.values().all(|points| points.len() == POINTS / 2)
+        );
+        assert_eq!(
+            history.namespaces.values().next().and_then(|points| points.back()).map(|(at, _)| *at),
+            Some((POINTS - 1) as f64)
+        );
+    }
+
+    #[test]
+    fn a_proxy_that_changes_all_the_time_does_not_displace_the_marks_of_others() {
+        let mut marks = HistoryMarks::default();
+        let of = |namespace: &str, at: f64, name: String| HistoryMark {
+            namespace: Some(namespace.to_owned()),
+            ..HistoryMark::new(at, MarkKind::Reload, name)
+        };
+        (0..3).for_each(|number| marks.add(of("quiet", 100.0 * f64::from(number), "p".to_owned())));
+        (0..5_000).for_each(|number| marks.add(of("loud", f64::from(number), format!("p{number}"))));
+        let quiet = marks.kept.iter().filter(|mark| mark.namespace.as_deref() == Some("quiet")).count();
+        assert_eq!((marks.kept.len(), quiet, marks.replaced), (MARKS, 3, 5_003 - MARKS as u64));
+    }
+
+    #[test]
     fn history_is_bounded() {
         let mut fleet = Fleet::default();
         fleet.add("east", "a", "http://x");
@@ -286,10 +372,10 @@ mod tests {
             history.note("east", fleet.cluster("east").unwrap(), second as f64);
         }
         assert_eq!(history.since("east", Visibility::Everything, 0.0).0.len(), POINTS);
-        let mut marks = VecDeque::new();
+        let mut marks = HistoryMarks::default();
         for number in 0..2 * MARKS {
-            mark(&mut marks, HistoryMark::new(100.0 * number as f64, MarkKind::Reload, "p".to_owned()));
+            marks.add(HistoryMark::new(100.0 * number as f64, MarkKind::Reload, "p".to_owned()));
         }
-        assert_eq!(marks.len(), MARKS);
+        assert_eq!(marks.kept.len(), MARKS);
     }
 }

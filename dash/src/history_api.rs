@@ -36,6 +36,7 @@ struct HistoryQuery {
 const RANGES: std::ops::RangeInclusive<f64> = 60.0..=31.0 * 86_400.0;
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct HistoryAnswer {
     /// The source: `dash` or `prometheus`.
     source: &'static str,
@@ -49,6 +50,8 @@ struct HistoryAnswer {
     since: Option<f64>,
     points: Vec<HistoryPoint>,
     marks: Vec<HistoryMark>,
+    /// How many changes are not among the marks because newer ones replaced them.
+    replaced_marks: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -80,7 +83,11 @@ async fn answer(
         let Some(cluster) = fleet.cluster(&name) else {
             return problem(StatusCode::NOT_FOUND, "there is no such cluster");
         };
-        let (points, marks) = history::lock(&app.history).since(&name, scope, from);
+        let (points, marks, replaced_marks) = {
+            let history = history::lock(&app.history);
+            let (points, marks) = history.since(&name, scope, from);
+            (points, marks, history.replaced_marks(&name))
+        };
         let points: Vec<HistoryPoint> = points.into_iter().map(|(at, rates)| HistoryPoint { at, rates }).collect();
         let answer = HistoryAnswer {
             source: "dash",
@@ -91,6 +98,7 @@ async fn answer(
             since: points.first().map(|point| point.at),
             points,
             marks,
+            replaced_marks,
         };
         // Its series have no namespace, so restricted viewers cannot use it.
         let asks = app.prometheus.get(&name).filter(|_| scope.namespace(None)).cloned();
@@ -108,6 +116,7 @@ async fn answer(
                 answer.points = points.into_iter().map(|(at, rates)| HistoryPoint { at, rates }).collect();
                 answer.since = answer.points.first().map(|point| point.at);
                 answer.marks = marks;
+                answer.replaced_marks = 0;
             }
             Ok(Err(error)) => answer.error = Some(format!("{error:#}")),
             Err(_) => answer.error = Some("its answer could not be read".to_owned()),
@@ -156,6 +165,7 @@ mod tests {
             since: None,
             points,
             marks: vec![],
+            replaced_marks: 0,
         };
         thin(&mut answer);
         assert_eq!((answer.points.len(), answer.step), (MOST_POINTS, 30.0));

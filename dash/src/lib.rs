@@ -9,6 +9,7 @@ pub mod app;
 mod assets;
 pub mod config;
 pub mod configuration;
+pub mod connections;
 mod deadline;
 mod decisions_api;
 pub mod envoy;
@@ -24,6 +25,7 @@ mod ramps;
 pub mod sample;
 pub mod scrape;
 pub mod series;
+pub mod series_table;
 pub mod server;
 mod silent;
 pub mod tls;
@@ -38,9 +40,10 @@ use anyhow::{Context, Result, ensure};
 
 use app::{DashState, Engine};
 use config::{DashConfig, Tls};
+use connections::{ConnectionLimit, LimitedListener};
 use deadline::Deadlines;
 use envoy::FindWarnings;
-use feed::als::AlsReceiver;
+use feed::als::{self, AlsLimits, AlsReceiver};
 use feed::tail::Tail;
 use feed::{DecisionFeed, SharedFeed};
 use fleet::Fleet;
@@ -51,7 +54,7 @@ use scrape::ScrapeSource;
 use tls::TlsListener;
 
 /// The minimum polling interval: Envoy's main thread formats its statistics for each poll.
-pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The options of the command line.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ pub struct DashOptions {
     pub logs: Vec<LogSource>,
     /// Functions of the engine for the page.
     pub engine: Engine,
-    /// Prints a line for whoever started it.
+    /// Prints a line for the user who started the dash.
     pub warn: fn(&str),
 }
 
@@ -89,7 +92,7 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
     }
     ensure!(
         !sources.is_empty() || !logs.is_empty(),
-        "there is nothing to look at: give --envoy http://127.0.0.1:9901 (an Envoy's admin interface), --prometheus, or clusters in --config"
+        "no proxy is given: set --envoy http://127.0.0.1:9901 (an Envoy's admin interface), --prometheus, or clusters in --config"
     );
     for source in &sources {
         let (ScrapeSource::Envoy { url, .. } | ScrapeSource::Prometheus { url, .. }) = source;
@@ -105,6 +108,7 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
     let tls = config.tls.clone();
     let history = SharedHistory::default();
     let feed = Arc::new(Mutex::new(DecisionFeed::new(config.feed.privacy())));
+    let connections = ConnectionLimit::new(server::CONNECTIONS);
     let app = server::router(DashState {
         config,
         fleet: Arc::clone(&fleet),
@@ -113,6 +117,7 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         engine,
         history: Arc::clone(&history),
         prometheus: pasts(&sources),
+        connections: Arc::clone(&connections),
         explaining: tokio::sync::Semaphore::new(decisions_api::EXPLAINING),
         asking: tokio::sync::Semaphore::new(history_api::ASKING),
     });
@@ -122,6 +127,7 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         let busy = || format!("cannot listen on {listen}: choose another address with --listen");
         let listener = tokio::net::TcpListener::bind(listen).await.with_context(busy)?;
         let address = listener.local_addr()?;
+        let listener = LimitedListener::by_answers(listener, connections);
         scrape::start(&sources, interval, find_warnings, &fleet)?;
         history::start(&fleet, &history, interval)?;
         for log in logs {
@@ -131,12 +137,12 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         match tls {
             None => {
                 ready(&format!("http://{address}/"))?;
-                axum::serve(Deadlines(listener), app).await?;
+                server::serve(Deadlines(listener), app).await;
             }
             Some(tls) => {
                 let listener = TlsListener::new(listener, &tls)?;
                 ready(&format!("https://{address}/"))?;
-                axum::serve(Deadlines(listener), app).await?;
+                server::serve(Deadlines(listener), app).await;
             }
         }
         Ok(())
@@ -182,7 +188,10 @@ async fn start_log(
             let at = format!("at {}", listener.local_addr()?);
             let source = feed::lock(feed).add_source(&cluster, "gRPC access logs", &at);
             let (feed, fleet) = (Arc::clone(feed), Arc::clone(fleet));
-            let receiver = AlsReceiver { cluster, feed, fleet, source, buffered: Arc::default() };
+            let limit = ConnectionLimit::counting(als::CONNECTIONS, Arc::clone(&source.closed_connections));
+            let listener = LimitedListener::by_touch(listener, limit);
+            let receiver =
+                AlsReceiver { cluster, feed, fleet, source, buffered: Arc::default(), limits: AlsLimits::default() };
             match tls {
                 None => tokio::spawn(receiver.serve(listener)),
                 Some(tls) => tokio::spawn(receiver.serve(TlsListener::new(listener, tls)?)),

@@ -148,7 +148,7 @@ impl PrometheusPast {
             .limit(MOST_BYTES)
             .read_to_vec()?;
         let answer: RangeAnswer =
-            serde_json::from_slice(&body).context("/api/v1/query_range is not what Prometheus writes")?;
+            serde_json::from_slice(&body).context("/api/v1/query_range is not in Prometheus' format")?;
         ensure!(answer.status == "success", "Prometheus answered {}", answer.status);
         Ok(answer.data.result)
     }

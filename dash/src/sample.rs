@@ -40,6 +40,10 @@ pub struct Sample {
     pub traffic: BTreeMap<Box<str>, u64>,
     /// Whether a module reports metrics that this version of the dash does not know.
     pub is_of_another_version: bool,
+    /// How old the metrics were when they were read, in seconds.
+    pub age: f64,
+    /// How many metrics are missing because there are more than the maximum.
+    pub dropped: usize,
 }
 
 /// The maximum number of metrics of one proxy: enough for a thousand rules in each section with their outcomes, and a
@@ -54,12 +58,15 @@ impl Sample {
     pub fn add_traffic(&mut self, name: Box<str>, value: u64) {
         if self.traffic.len() < MOST_NUMBERS {
             self.traffic.insert(name, value);
+        } else {
+            self.dropped += 1;
         }
     }
 
     /// Adds a metric of a module under its [`names::key`](crate::names::key).
     pub fn add(&mut self, name: &str, value: f64) {
         if self.counters.len() + self.gauges.len() >= MOST_NUMBERS {
+            self.dropped += 1;
             return;
         }
         if GAUGES.iter().any(|section| name.starts_with(section)) {
@@ -93,5 +100,13 @@ mod tests {
         assert_eq!(sample.counters.get("egress.stripe.denied"), Some(&3));
         assert_eq!(sample.gauge("policy.suite.hash"), Some(7.0));
         assert_eq!(sample.plugins().collect::<Vec<_>>(), ["suite"]);
+    }
+
+    #[test]
+    fn metrics_are_bounded_and_the_others_are_counted() {
+        let mut sample = Sample::default();
+        (0..MOST_NUMBERS + 3).for_each(|rule| sample.add(&format!("routes.r{rule}.matched"), 1.0));
+        (0..MOST_NUMBERS + 4).for_each(|cluster| sample.add_traffic(format!("cluster.c{cluster}").into(), 1));
+        assert_eq!((sample.counters.len(), sample.traffic.len(), sample.dropped), (MOST_NUMBERS, MOST_NUMBERS, 7));
     }
 }

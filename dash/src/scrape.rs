@@ -72,7 +72,7 @@ pub fn start(sources: &[ScrapeSource], interval: Duration, find_warnings: FindWa
                 builder.spawn(move || every(interval, first, || watch.look(&fleet)))?;
             }
             ScrapeSource::Prometheus { cluster, url } => {
-                lock(&fleet).add_cluster(&cluster);
+                lock(&fleet).add_prometheus(&cluster, &url);
                 let prometheus = PrometheusClient::new(&url, TIMEOUT);
                 builder.spawn(move || {
                     every(interval, first, || match prometheus.samples() {

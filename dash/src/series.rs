@@ -82,6 +82,11 @@ pub struct PollInterval {
 }
 
 impl CounterSeries {
+    /// A counter that a proxy had counted up to `total` earlier.
+    pub fn after(total: u64) -> CounterSeries {
+        CounterSeries { total, ..CounterSeries::default() }
+    }
+
     /// Records that the counter of one proxy went from `before` to `now`. It is smaller when the proxy restarted.
     /// `None` at the first poll: earlier events are not part of a current rate.
     pub fn note(&mut self, before: Option<u64>, now: u64, at: f64) {

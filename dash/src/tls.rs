@@ -12,7 +12,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
@@ -28,17 +29,17 @@ const WAITING: usize = 64;
 
 /// Accepts connections after their handshake, so that slow handshakes do not delay others.
 #[derive(Debug)]
-pub struct TlsListener {
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+pub struct TlsListener<S = TcpStream> {
+    ready: mpsc::Receiver<(TlsStream<S>, SocketAddr)>,
     address: SocketAddr,
 }
 
-impl TlsListener {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsListener<S> {
     /// Starts to accept. Must be called inside a runtime.
     ///
     /// # Errors
     /// Returns an error when a file cannot be read or has no certificate or key.
-    pub fn new(listener: TcpListener, tls: &Tls) -> Result<TlsListener> {
+    pub fn new(listener: impl Listener<Io = S, Addr = SocketAddr>, tls: &Tls) -> Result<TlsListener<S>> {
         TlsListener::with(listener, Arc::new(configuration(tls)?))
     }
 
@@ -46,17 +47,16 @@ impl TlsListener {
     ///
     /// # Errors
     /// Returns an error when the socket has no address.
-    pub fn with(listener: TcpListener, tls: Arc<rustls::ServerConfig>) -> Result<TlsListener> {
+    pub fn with(
+        mut listener: impl Listener<Io = S, Addr = SocketAddr>,
+        tls: Arc<rustls::ServerConfig>,
+    ) -> Result<TlsListener<S>> {
         let acceptor = TlsAcceptor::from(tls);
         let address = listener.local_addr()?;
         let (sender, ready) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             loop {
-                let Ok((stream, from)) = listener.accept().await else {
-                    // A temporary error, such as too many open files.
-                    time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
+                let (stream, from) = listener.accept().await;
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
                 tokio::spawn(async move {
                     if let Ok(Ok(stream)) = time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -70,8 +70,8 @@ impl TlsListener {
     }
 }
 
-impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Listener for TlsListener<S> {
+    type Io = TlsStream<S>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -113,5 +113,5 @@ fn configuration(tls: &Tls) -> Result<rustls::ServerConfig> {
             )
         }
     };
-    builder.with_single_cert(chain, key).context("the certificate and the key do not fit")
+    builder.with_single_cert(chain, key).context("the certificate and the key do not match")
 }

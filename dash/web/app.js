@@ -4,7 +4,7 @@ import { api, Refused, token } from './api.js';
 import { canaries } from './canaries.js';
 import { decisions } from './decisions.js';
 import { el, keyed, setAttribute, setHidden, setSign, setText, sign } from './dom.js';
-import { clock, count, percent, plural, rate, span } from './format.js';
+import { clock, count, NONE, percent, plural, rate, span } from './format.js';
 import { topology } from './graph.js';
 import { history as historyOf } from './history.js';
 import { inspector } from './inspect.js';
@@ -16,7 +16,7 @@ import { themes } from './theme.js';
 const at = (id) => document.getElementById(id);
 const [view, notice, form, pause, signOut] = ['view', 'notice', 'token-form', 'pause', 'sign-out'].map(at);
 
-const state = { me: null, clusters: [], cluster: null, shown: null, paused: false, answeredAt: null, focus: null, turn: 0 };
+const state = { me: null, clusters: [], cluster: null, shown: null, paused: false, answeredAt: null, focus: null, turn: 0, isOld: false };
 
 // --- places: #/cluster/section/rule?filter ------------------------------------------------------------------------------------------
 
@@ -95,13 +95,14 @@ function drawClusters() {
     },
     (row, cluster) => {
       const { error = 0, warning = 0 } = cluster.problems ?? {};
+      const isWell = cluster.state === 'ok' && !state.isOld;
       const dead = cluster.endpoints - cluster.alive;
       setAttribute(row.node, 'href', place(cluster.name));
       setAttribute(row.node, 'aria-current', cluster.name === state.cluster ? 'page' : null);
       setText(row.name, cluster.name);
-      setSign(row.mark, error ? 'error' : warning ? 'warning' : 'ok');
-      setText(row.troubles, error ? plural(error, 'error') : warning ? plural(warning, 'warning') : 'fine');
-      setText(row.says, `${rate(cluster.requestsPerSecond)}${dead > 0 ? `, ${dead} not answering` : ''}`);
+      setSign(row.mark, error ? 'error' : warning ? 'warning' : isWell ? 'ok' : 'note');
+      setText(row.troubles, error ? plural(error, 'error') : warning ? plural(warning, 'warning') : isWell ? 'fine' : 'not known');
+      setText(row.says, `${cluster.alive > 0 ? rate(cluster.requestsPerSecond) : NONE}${dead > 0 ? `, ${dead} not answering` : ''}`);
     },
   );
 }
@@ -113,11 +114,11 @@ function drawSummary(snapshot) {
   const share = cluster?.requestsPerSecond > 0 ? cluster.refusedPerSecond / cluster.requestsPerSecond : null;
   const open = snapshot.canaries.flatMap((canary) => canary.variants).filter((variant) => variant.breaker === 'open').length + snapshot.routes.filter((route) => route.breaker === 'open').length;
   const facts = [
-    ['Requests', rate(cluster?.requestsPerSecond), ''],
-    ['Refused', rate(cluster?.refusedPerSecond), share == null ? '' : percent(share)],
-    ['Proxies', `${alive} of ${snapshot.endpoints.length}`, alive < snapshot.endpoints.length ? 'some do not answer' : 'answer'],
-    ['Open breakers', count(open), ''],
-    ['Policy drift', versions > 1 ? plural(versions, 'version') : 'none', versions > 1 ? 'of one plugin' : ''],
+    ['Requests', alive ? rate(cluster?.requestsPerSecond) : NONE, ''],
+    ['Refused', alive ? rate(cluster?.refusedPerSecond) : NONE, share == null ? '' : percent(share)],
+    ['Proxies', `${alive} of ${snapshot.endpoints.length}`, alive < snapshot.endpoints.length ? 'some do not answer' : alive ? 'answer' : ''],
+    ['Open breakers', alive ? count(open) : NONE, ''],
+    ['Policy drift', versions > 1 ? plural(versions, 'version') : versions ? 'none' : NONE, versions > 1 ? 'of one plugin' : ''],
   ];
   keyed(
     at('summary'),
@@ -160,6 +161,14 @@ function complete(snapshot) {
   return whole;
 }
 
+/** Newer data does not come. */
+function old() {
+  if (state.isOld || state.answeredAt == null) return;
+  state.isOld = true;
+  wrong.old(state.answeredAt / 1000);
+  drawClusters();
+}
+
 function draw(answer) {
   const snapshot = complete(answer);
   const fresh = state.shown !== snapshot.cluster;
@@ -190,6 +199,7 @@ function say(text, kind = 'note') {
 function drawFreshness() {
   const age = state.answeredAt == null ? null : (Date.now() - state.answeredAt) / 1000;
   const late = age != null && !state.paused && age > 5 + 3 * (state.me?.intervalSeconds ?? 1);
+  if (late || state.paused) old();
   setText(at('freshness'), state.answeredAt == null ? '' : state.paused ? `Paused at ${clock(state.answeredAt / 1000)}` : late ? `${span(age)} old` : 'Live');
   setAttribute(at('freshness'), 'data-state', state.paused ? 'paused' : late ? 'late' : 'live');
 }
@@ -224,6 +234,7 @@ async function ask() {
     const clusters = await api.clusters();
     if (turn !== state.turn) return;
     state.clusters = clusters;
+    state.isOld = false;
     setHidden(form, true);
     setHidden(at('clusters'), false);
     setHidden(pause, false);
@@ -242,7 +253,7 @@ async function ask() {
     const snapshot = await api.cluster(state.cluster);
     if (turn !== state.turn) return;
     state.answeredAt = Date.now();
-    say(snapshot.truncated ? 'There are more rules than the dash keeps; the first thousand of each section are shown.' : null);
+    say(null);
     draw(snapshot);
   } catch (error) {
     if (turn !== state.turn) return;
@@ -256,6 +267,7 @@ async function ask() {
       setHidden(view, true);
       say(`There is no cluster ${state.cluster}. Choose one above.`, 'error');
     } else {
+      old();
       say(
         error.status === 0
           ? `The dash does not answer${state.answeredAt ? `; what you see is from ${clock(state.answeredAt / 1000)}` : ''}. Trying again.`

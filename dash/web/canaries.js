@@ -5,6 +5,7 @@ import { el, keyed, setAttribute, setHidden, setStyle, setText } from './dom.js'
 import { ago, clock, count, day, NONE, percent, rate as rateText } from './format.js';
 import { list } from './list.js';
 import { rate } from './spark.js';
+import { emptyText } from './table.js';
 
 const sum = (canary) => canary.variants.reduce((all, variant) => all + (variant.perSecond ?? 0), 0);
 
@@ -121,6 +122,7 @@ export function canaries(section, show) {
     update(items, snapshot) {
       state.at = snapshot.at;
       setHidden(empty, items.length > 0);
+      setText(empty, emptyText('No policy in this cluster has a canary.', snapshot));
       setHidden(holder, items.length === 0);
       rows.show(items, (shown) => keyed(holder, shown, (canary) => canary.name, create, update));
     },

@@ -100,7 +100,12 @@ export function decisions(section, { show, explain, share }) {
       dropped && `${count(dropped)} dropped because too many came at once (${count(droppedRefusals)} of them refusals)`,
       replaced && `${count(replaced)} older ones gone`,
       answer.proxiesDropped && `${count(answer.proxiesDropped)} dropped by the proxies`,
+      answer.counts.forgottenSenders && `${plural(answer.counts.forgottenSenders, 'sender')} forgotten for others`,
       answer.unreadable && `${count(answer.unreadable)} lines not read`,
+      ...answer.sources.flatMap((source) => [
+        source.refusedStreams && `${plural(source.refusedStreams, 'stream')} refused`,
+        source.closedConnections && `${plural(source.closedConnections, 'connection')} closed`,
+      ]),
       ...answer.sources.filter((source) => source.error).map((source) => `${source.name}: ${source.error}`),
     ].filter(Boolean);
     const from = answer.sources.map((source) => `${source.name} (${source.open} open)`).join(', ');

@@ -1,9 +1,13 @@
 // Helpers that make and change elements. Text is only inserted as text, because names come from policies.
 
+const PLAIN = /^[ -~]*$/;
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 /** Text in which invisible characters, and those that reorder a line, are escaped. */
 function visible(text) {
+  // Most text is plain, and this is called for every text that may have changed.
+  if (typeof text === 'string' && PLAIN.test(text)) return text;
   const escape = (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, '0')}`;
   return String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escape);
 }
@@ -85,6 +89,8 @@ export function keyed(parent, items, keyOf, create, update) {
     if (row) gone.delete(key);
     else rows.set(key, (row = create(item)));
     if (row.node === next) next = next.nextSibling;
+    // The next one has moved down: it is moved when it is its turn, instead of all others before it.
+    else if (next && row.node === next.nextSibling) next = row.node.nextSibling;
     else parent.insertBefore(row.node, next);
     // Already in the document, so that it can be measured.
     update(row, item);

@@ -139,7 +139,7 @@ export function history(section, share) {
       [
         found.source === 'prometheus' ? 'From Prometheus.' : `From what this dash has seen since it started: ${seen}. With a Prometheus as a source there is more.`,
         found.error ? `Prometheus does not answer: ${found.error}` : '',
-        found.marks.length > shown.length ? `${count(found.marks.length - shown.length)} earlier changes are not listed.` : '',
+        found.marks.length + found.replacedMarks > shown.length ? `${count(found.marks.length + found.replacedMarks - shown.length)} other changes are not listed.` : '',
       ]
         .filter(Boolean)
         .join(' '),

@@ -22,7 +22,8 @@ export function inspector(dialog, cluster) {
   dialog.append(el('div', { class: 'head' }, title, close), content);
   close.addEventListener('click', () => dialog.close());
   let opener = null;
-  dialog.addEventListener('close', () => opener?.isConnected && opener.focus());
+  // The browser has given the focus back already, where it could; by now the person may have moved it.
+  dialog.addEventListener('close', () => document.activeElement === document.body && opener?.isConnected && opener.focus());
   let turn = 0;
 
   function open(text, ...children) {

@@ -1,7 +1,7 @@
 // "What is wrong now": the first content of the page, also for screen readers.
 
 import { el, keyed, setAttribute, setHidden, setText, sign, setSign } from './dom.js';
-import { ago, clock, plural } from './format.js';
+import { ago, clock, count, plural } from './format.js';
 
 const FIRST = 8;
 /** The number of problems of one kind that are shown by default: fifty dead proxies must not hide the canary that fails. */
@@ -13,8 +13,9 @@ const keyOf = (problem) => [problem.kind, problem.section, problem.rule, problem
 
 export function problems(section, link) {
   const list = section.querySelector('.problem-list');
-  const empty = section.querySelector('.empty');
-  const count = section.querySelector('#problems-count');
+  const health = section.querySelector('.health');
+  const unknown = section.querySelector('.unknown');
+  const counted = section.querySelector('#problems-count');
   const more = section.querySelector('.more');
   const announce = document.getElementById('announce');
   let known = null;
@@ -57,8 +58,23 @@ export function problems(section, link) {
     const first = found.filter(({ kind }) => (kinds[kind] = (kinds[kind] ?? 0) + 1) <= OF_A_KIND).slice(0, FIRST);
     keyed(list, all ? found : first, keyOf, create, update);
     setHidden(more, found.length === first.length);
-    setText(more, all ? 'Show the worst only' : `Show all ${found.length}`);
+    setText(more, all ? 'Show the worst only' : `Show all ${found.length}${snapshot.moreProblems ? ` of ${count(found.length + snapshot.moreProblems)}` : ''}`);
     more.setAttribute('aria-expanded', String(all));
+  }
+
+  /** What is known of the cluster: the list of problems, or a sentence; and what is not known. */
+  function tell(state, text, missing) {
+    setAttribute(section, 'data-worst', state);
+    setHidden(health, snapshot.problems.length > 0);
+    setText(health, text);
+    setHidden(unknown, missing.length === 0);
+    keyed(
+      unknown,
+      missing,
+      (sentence) => sentence,
+      (sentence) => ({ node: el('li', {}, sentence) }),
+      () => {},
+    );
   }
 
   return {
@@ -66,24 +82,20 @@ export function problems(section, link) {
     update(next, fresh) {
       snapshot = next;
       const found = next.problems;
-      setHidden(empty, found.length > 0);
       setHidden(list, found.length === 0);
-      const alive = next.endpoints.filter((endpoint) => endpoint.alive).length;
-      setText(
-        empty,
-        next.endpoints.length === 0
-          ? 'No proxies are watched in this cluster.'
-          : `Nothing is wrong. ${plural(alive, 'proxy answers', 'proxies answer')}, no breaker is open, nobody was refused egress.`,
-      );
+      tell(next.health?.state ?? 'unknown', next.health?.text ?? '', next.health?.unknown ?? []);
       const errors = found.filter((problem) => problem.severity === 'error').length;
-      setText(count, found.length ? [errors && plural(errors, 'error'), found.length - errors && plural(found.length - errors, 'warning')].filter(Boolean).join(', ') : '');
-      setAttribute(section, 'data-worst', errors ? 'error' : found.length ? 'warning' : 'ok');
+      setText(counted, found.length ? [errors && plural(errors, 'error'), found.length - errors && plural(found.length - errors, 'warning')].filter(Boolean).join(', ') : '');
       draw();
       const before = fresh ? null : known;
       known = new Set(found.map(keyOf));
       // Only new problems are announced, once: otherwise screen readers would read the list each second.
       const news = before ? found.filter((problem) => !before.has(keyOf(problem))) : [];
       if (news.length) setText(announce, news.map((problem) => `${SEVERITIES[problem.severity] ?? ''}: ${problem.text}.`).join(' '));
+    },
+    /** The data is from this time, and newer data does not come: that nothing was wrong then says nothing about now. */
+    old(since) {
+      if (snapshot?.health?.state === 'ok') tell('unknown', `Nothing was wrong at ${clock(since)}. What is wrong now is not known.`, []);
     },
   };
 }

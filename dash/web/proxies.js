@@ -53,8 +53,10 @@ export function drift(section) {
 }
 
 function stateOf(endpoint) {
-  if (!endpoint.alive) return ['error', `no answer${endpoint.error ? `: ${endpoint.error}` : ''}`];
-  return endpoint.trouble ? ['error', endpoint.trouble] : ['ok', 'answers'];
+  if (endpoint.error) return ['error', `no answer: ${endpoint.error}`];
+  if (endpoint.trouble) return ['error', endpoint.trouble];
+  if (!endpoint.alive) return ['note', 'no answer yet'];
+  return endpoint.unknown ? ['note', 'not all is known'] : ['ok', 'answers'];
 }
 
 export function endpoints(section) {
@@ -93,9 +95,10 @@ export function endpoints(section) {
       caption: 'Watched proxies: whether they answer, version, uptime and policies',
       none: 'No proxies are watched in this cluster.',
       what: 'proxies',
+      isKnown: true,
       key: (endpoint) => endpoint.name,
       weight: (endpoint) => (stateOf(endpoint)[0] === 'ok' ? 0 : 1),
-      state: (endpoint) => (stateOf(endpoint)[0] === 'ok' ? null : 'error'),
+      state: (endpoint) => (stateOf(endpoint)[0] === 'error' ? 'error' : null),
     },
   );
 }

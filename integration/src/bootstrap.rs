@@ -9,7 +9,6 @@ use tempfile::TempDir;
 
 use crate::body::Body;
 use crate::discovery::Feed;
-use crate::envoy::Envoy;
 use crate::listener::Listener;
 use crate::wasm::WasmFilter;
 
@@ -89,7 +88,7 @@ impl Bootstrap {
         self
     }
 
-    /// Allows [`Envoy::hot_restart`] to replace this process with another one. Its listeners need fixed ports.
+    /// Allows [`crate::Envoy::hot_restart`] to replace this process with another one. Its listeners need fixed ports.
     #[must_use]
     pub fn hot_restart(mut self) -> Self {
         self.hot_restart = true;
@@ -160,18 +159,13 @@ impl Bootstrap {
         Ok(self.field("stats_config", json!({"stats_tags": tags})))
     }
 
-    /// Adds a filter whose configuration is discovered, so that [`Envoy::reload`] can replace it. Returns the entry for
+    /// Adds a filter whose configuration is discovered, so that [`crate::Envoy::reload`] can replace it. Returns the entry for
     /// [`Listener::discovered`].
     pub fn discovered(&mut self, filter: WasmFilter) -> Result<Value> {
         let feed = Feed::new(self.folder.path(), filter)?;
         let entry = feed.http_filter();
         self.feeds.push(feed);
         Ok(entry)
-    }
-
-    /// Starts Envoy and waits until it serves.
-    pub fn start(self) -> Result<Envoy> {
-        Envoy::start(self)
     }
 
     /// The name and content of the configuration file that Envoy reads.

@@ -18,10 +18,8 @@ use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
 use crate::http::{self, HttpRequest, Protocol};
+use crate::wait::PATIENCE;
 use crate::workspace;
-
-/// How long the browser may take to start, to answer, or to reach an expected state.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The longest message of the protocol in bytes; screenshots of long pages are large.
 const LONGEST: usize = 256 << 20;
@@ -254,10 +252,5 @@ impl Page {
             .iter()
             .filter(|event| event.get("method").and_then(Value::as_str) == Some("Network.requestWillBeSent"));
         sent.filter_map(|event| Some(event.pointer("/params/request/url")?.as_str()?.to_owned())).collect()
-    }
-
-    /// Forgets the problems and requests recorded so far.
-    pub fn forget(&mut self) {
-        self.events.clear();
     }
 }

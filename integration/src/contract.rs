@@ -9,6 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use penstock_policy::Policy;
+use penstock_policy::module::Suite;
 use serde_json::Value;
 
 use crate::http::{self, HttpRequest, HttpResponse, Protocol};
@@ -99,6 +101,39 @@ pub fn run(module: &str, sections: &[&str], cases: &[Case]) -> Result<ContractRe
     }
     envoy.check_healthy()?;
     Ok(report)
+}
+
+/// Sends the request of each case through the native body, `times` times with each version of HTTP, whatever the
+/// decision; then ends Envoy. Returns the number of cases.
+pub fn train(cases: &[Case], times: usize) -> Result<usize> {
+    let cases: Vec<&Case> = cases.iter().filter(|case| is_for_training(case)).collect();
+    let mut bootstrap = Bootstrap::new()?;
+    for (number, case) in cases.iter().enumerate() {
+        let name = format!("case-{number}");
+        let filter = WasmFilter::in_body(Body::Native, "suite", &case.policy)?.named(&name);
+        bootstrap = bootstrap.listener(Listener::new(&name).wasm(&filter).route(Route::any()));
+    }
+    let envoy = bootstrap.start()?;
+    for (number, case) in cases.iter().enumerate() {
+        let address = envoy.address(&format!("case-{number}"))?;
+        for protocol in Protocol::ALL {
+            let request = request(case, protocol);
+            for _ in 0..times {
+                // Envoy resets some that it finds malformed.
+                let _ = http::send(protocol, address, &request);
+            }
+        }
+    }
+    envoy.end()?;
+    Ok(cases.len())
+}
+
+/// Whether the native body takes the policy, and a client can send the request: without the caller and the time of the
+/// contract.
+fn is_for_training(case: &Case) -> bool {
+    let policy = Policy::<Suite>::from_json(case.policy.to_string().as_bytes());
+    let is_taken = policy.is_ok_and(|policy| !policy.needs_workload() && !policy.needs_facts());
+    is_taken && case.request.get("method").is_some_and(|method| method != "CONNECT")
 }
 
 /// Whether the case only says if the policy is accepted: `Some(true)` for accepted, `Some(false)` for refused, `None`

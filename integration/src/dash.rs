@@ -12,10 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::{self, HttpRequest, HttpResponse, Protocol};
+use crate::wait::PATIENCE;
 use crate::workspace;
-
-/// How long the dash may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running dash on a free loopback port. Dropping it stops it.
 #[derive(Debug)]
@@ -101,6 +99,14 @@ impl Dash {
             ensure!(started.elapsed() < PATIENCE, "the dash does not show it: {snapshot:#}");
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// The refusals that the proxies of a cluster have sent in their access logs, newest first.
+    pub fn refusals(&self, cluster: &str) -> Result<Vec<Value>> {
+        let answer = self.get(&format!("/api/v1/clusters/{cluster}/decisions?outcome=refusals"), None)?;
+        ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
+        let answer = answer.json();
+        answer.get("decisions").and_then(Value::as_array).cloned().context("no list of decisions")
     }
 
     /// The process id, for measurements.

@@ -17,11 +17,10 @@ use tempfile::TempDir;
 use crate::admin::Admin;
 use crate::bootstrap::Bootstrap;
 use crate::discovery::{Feed, Reload};
+use crate::wait::{PATIENCE, wait_until};
 use crate::wasm::{Configuration, WasmFilter};
 use crate::workspace;
 
-/// The timeout for every wait in this harness.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The polling interval.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -47,13 +46,13 @@ struct Family {
     parent: Option<Child>,
 }
 
-impl Envoy {
+impl Bootstrap {
     /// Starts Envoy and waits until it serves. When Envoy refuses its configuration, the error contains its log.
-    pub(crate) fn start(bootstrap: Bootstrap) -> Result<Self> {
-        let (name, config) = bootstrap.file();
+    pub fn start(self) -> Result<Envoy> {
+        let (name, config) = self.file();
         let Bootstrap {
             folder, feeds, listeners, concurrency, log_level, environment, hot_restart, may_refuse, ..
-        } = bootstrap;
+        } = self;
         let path = folder.path().join(name);
         fs::write(&path, config)?;
         let mut levels = log_level.split(',');
@@ -87,7 +86,9 @@ impl Envoy {
         envoy.wait_until_configured(may_refuse)?;
         Ok(envoy)
     }
+}
 
+impl Envoy {
     /// Starts the next process, which takes over the listeners, and waits until it serves. The process before it drains
     /// and ends some seconds later: see [`Envoy::outlive_parent`].
     pub fn hot_restart(&mut self) -> Result<()> {
@@ -103,6 +104,13 @@ impl Envoy {
         family.epoch = epoch;
         self.admin = admin;
         self.wait_until_configured(false)
+    }
+
+    /// The log lines of breakers so far, without Envoy's prefix.
+    pub fn transitions(&self) -> Result<Vec<String>> {
+        let log = self.log()?;
+        let told = log.lines().filter_map(|line| line.rsplit_once("penstock: ")).map(|(_, line)| line.to_owned());
+        Ok(told.filter(|line| line.starts_with("rule ") || line.starts_with("canary ")).collect())
     }
 
     /// Waits until the previous process has ended by itself.
@@ -230,6 +238,13 @@ impl Envoy {
             ensure!(!log.contains(sign), "Envoy's log has {sign:?}:\n{log}");
         }
         Ok(())
+    }
+
+    /// Asks Envoy to end, and waits for that. On drop it is killed, and then it does nothing more, such as writing a
+    /// profile.
+    pub fn end(mut self) -> Result<()> {
+        self.admin.post("/quitquitquit")?;
+        wait_until("Envoy has ended", || Ok(!self.is_running()?))
     }
 
     /// Runs Envoy with `--mode validate`. The error contains its output.

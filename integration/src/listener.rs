@@ -24,6 +24,7 @@ pub struct Route {
     target: Target,
     echo: Vec<String>,
     action: Map<String, Value>,
+    disabled: Vec<String>,
 }
 
 impl Route {
@@ -40,13 +41,14 @@ impl Route {
             target: Target::Direct { status: 200, body: value.to_owned() },
             echo: Vec::new(),
             action: Map::new(),
+            disabled: Vec::new(),
         }
     }
 
     /// Matches every request. Envoy responds with status 200 and the body `none`.
     pub fn any() -> Self {
         let target = Target::Direct { status: 200, body: "none".to_owned() };
-        Route { condition: None, percent: None, target, echo: Vec::new(), action: Map::new() }
+        Route { condition: None, percent: None, target, echo: Vec::new(), action: Map::new(), disabled: Vec::new() }
     }
 
     /// Limits the route to a random fraction of the requests, in percent.
@@ -83,6 +85,13 @@ impl Route {
         self
     }
 
+    /// Disables the filter with this name for the route.
+    #[must_use]
+    pub fn without(mut self, filter: &str) -> Self {
+        self.disabled.push(filter.to_owned());
+        self
+    }
+
     /// Copies these request headers, as the route saw them, to the response as `x-saw-<name>` (`:path` as
     /// `x-saw-path`).
     #[must_use]
@@ -115,6 +124,11 @@ impl Route {
                 }
                 route.insert("route".into(), action);
             }
+        }
+        if !self.disabled.is_empty() {
+            let config = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
+            let disabled = self.disabled.iter().map(|filter| (filter.clone(), config.clone())).collect();
+            route.insert("typed_per_filter_config".into(), Value::Object(disabled));
         }
         if !self.echo.is_empty() {
             let echo: Vec<Value> = self
@@ -168,7 +182,11 @@ impl Listener {
     #[must_use]
     pub fn wasm(self, filter: &WasmFilter) -> Self {
         let name = filter.name().to_owned();
-        self.filter(&name, filter.typed_config())
+        let this = match filter.metadata_copy() {
+            Some(copy) => self.filter(&format!("{name}-metadata"), copy),
+            None => self,
+        };
+        this.filter(&name, filter.typed_config())
     }
 
     /// Adds an HTTP filter whose configuration is discovered, under the name that [`crate::Bootstrap::discovered`] got.

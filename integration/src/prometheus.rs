@@ -1,7 +1,7 @@
 //! A Prometheus that scrapes Envoys.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,11 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::control_plane::free_port;
 use crate::http::{self, HttpRequest, Protocol};
+use crate::wait::PATIENCE;
 use crate::workspace;
-
-/// How long Prometheus may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running Prometheus on a free loopback port. Dropping it stops it.
 #[derive(Debug)]
@@ -59,7 +58,7 @@ impl Prometheus {
         let file = folder.path().join("prometheus.yaml");
         fs::write(&file, config.to_string())?;
         // Another process may take the port before the child binds it; nothing reserves it.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let log = folder.path().join("log");
         let mut child = Command::new(binary)
             .arg(format!("--config.file={}", file.display()))

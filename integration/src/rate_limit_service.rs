@@ -1,7 +1,7 @@
 //! The rate-limit service that users run: envoyproxy/ratelimit with Redis, on free loopback ports.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,11 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::control_plane::free_port;
 use crate::http::{self, HttpRequest, Protocol};
+use crate::wait::PATIENCE;
 use crate::workspace;
-
-/// How long Redis and the service may each take to start.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running service. Dropping it stops it.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl RateLimitService {
         for (number, domain) in domains.iter().enumerate() {
             fs::write(config.join(format!("{number}.yaml")), domain)?;
         }
-        let [redis_port, grpc, http, debug] = free_ports()?;
+        let [redis_port, grpc, http, debug] = [free_port()?, free_port()?, free_port()?, free_port()?];
         let log = |name: &str| -> Result<Stdio> { Ok(fs::File::create(folder.path().join(name))?.into()) };
         let mut redis = Command::new(redis)
             .args(["--bind", "127.0.0.1", "--port", &redis_port.to_string(), "--save", "", "--appendonly", "no"])
@@ -161,14 +160,6 @@ pub fn grpc_cluster(name: &str, endpoint: SocketAddr) -> Value {
             }}}}]}],
         },
     })
-}
-
-/// Ports that are free now; nothing reserves them until the child binds them.
-fn free_ports() -> Result<[u16; 4]> {
-    let listeners: Vec<TcpListener> =
-        (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    let ports: Vec<u16> = listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<_>>()?;
-    ports.try_into().ok().context("no free ports")
 }
 
 fn wait_for(child: &mut Child, folder: &Path, ready: impl Fn() -> bool) -> Result<()> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 
 use crate::http::{ClientConnection, HttpRequest, HttpResponse, Protocol};
+use crate::wait::PATIENCE;
 
 /// The results of the traffic.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +65,7 @@ impl Traffic {
         let enough = self.answered.load(Ordering::SeqCst) + answers;
         let started = Instant::now();
         while self.answered.load(Ordering::SeqCst) < enough {
-            ensure!(started.elapsed() < Duration::from_secs(30), "{answers} answers did not come in half a minute");
+            ensure!(started.elapsed() < PATIENCE, "{answers} answers did not come in {PATIENCE:?}");
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())

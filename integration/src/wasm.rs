@@ -1,8 +1,11 @@
 //! The configuration of one Penstock filter in Envoy, as a wasm module or as a dynamic module.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
+use penstock_policy::Policy;
+use penstock_policy::module::Suite;
 use serde_json::{Value, json};
 
 use crate::body::Body;
@@ -97,6 +100,29 @@ impl WasmFilter {
             failure_policy: "FAIL_CLOSED".to_owned(),
             configuration: policy.into(),
         }
+    }
+
+    /// The configuration of the filter that copies metadata for the native body, as `penstock render` writes it. `None` if
+    /// the policy uses no metadata.
+    pub(crate) fn metadata_copy(&self) -> Option<Value> {
+        let Configuration::Text(policy) = &self.configuration else { return None };
+        self.native.as_ref()?;
+        let policy = Policy::<Suite>::from_json(policy.as_bytes()).ok()?;
+        let namespaces: BTreeSet<&str> = policy.fact_places().iter().map(|place| &*place.namespace).collect();
+        let copy = |namespace: &&str| {
+            json!({
+                "object_key": format!("penstock.metadata.{namespace}"),
+                "factory_key": "envoy.string",
+                "format_string": {"text_format_source": {"inline_string": format!("%DYNAMIC_METADATA({namespace})%")}},
+            })
+        };
+        let copies: Vec<Value> = namespaces.iter().map(copy).collect();
+        (!copies.is_empty()).then(|| {
+            json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+                "on_request_headers": copies,
+            })
+        })
     }
 
     /// Sets the plugin's name, which is part of its identity in Envoy and the name of its configuration when that is

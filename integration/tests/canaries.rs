@@ -245,7 +245,7 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_removed_at_once() -
     /// window: 250 of 5,000 are 5 %.
     const HEALTHY: Duration = Duration::from_secs(4);
     /// On a busy machine, scheduling alone may exceed the time limit, so one quiet round is enough.
-    const ROUNDS: usize = 4;
+    const ROUNDS: usize = 8;
 
     let round = |number: usize| -> Result<Round> {
         let policy = json!({"canaries": [{"name": format!("shop-{number}"),
@@ -308,8 +308,8 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_removed_at_once() -
         let round = round(number)?;
         println!("{round:?}");
         // This holds on a busy machine, too: the worker that counts the fiftieth failure knows at once, the others read
-        // the state every 50 ms.
-        assert!(round.late < Duration::from_secs(1), "{round:?}");
+        // the state every 50 ms. Only half of the requests that follow could come so soon.
+        assert!(round.failures < MINIMUM + usize::try_from(RATE / 2)?, "{round:?}");
         let good = round.late <= Duration::from_millis(100)
             && round.failures <= MINIMUM + usize::try_from(RATE / 10)?
             && round.rate > 0.9 * f64::from(RATE);

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
-use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, UpstreamReply, WasmFilter};
+use penstock_integration::{
+    Bootstrap, Envoy, Listener, PATIENCE, RateLimitService, Route, Upstream, UpstreamReply, WasmFilter,
+};
 use serde_json::{Value, json};
 
 /// An upstream that reports the cost which the request names.
@@ -102,7 +104,7 @@ fn the_reserved_cost_of_an_aborted_request_is_kept() -> Result<()> {
     connection.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx-user: gone\r\nx-say: hang\r\n\r\n")?;
     let started = Instant::now();
     while upstream.requests() == 0 {
-        ensure!(started.elapsed() < Duration::from_secs(10), "the request never reached the upstream");
+        ensure!(started.elapsed() < PATIENCE, "the request never reached the upstream");
         thread::sleep(Duration::from_millis(20));
     }
     drop(connection);
@@ -124,7 +126,7 @@ fn a_service_is_charged_the_rest_of_the_cost_and_never_refunded() -> Result<()> 
         let statuses = (0..count).map(|_| Ok(send(&envoy, Protocol::Http1, user, say)?.status));
         Ok(statuses.collect::<Result<Vec<_>>>()?.into_iter().filter(|status| *status == 200).count())
     };
-    // First 600, then 100 each. The service is told after the response, so the test waits a moment.
+    // The first costs 600, the others 100 each. The service gets the cost after the response, so the test waits a moment.
     let users: Vec<String> = (0..20).map(|user| format!("more-{user}")).collect();
     for user in &users {
         assert_eq!(passed(user, "600", 1)?, 1);

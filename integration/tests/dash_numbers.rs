@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use penstock_integration::http::{self, HttpRequest, Protocol};
-use penstock_integration::{Bootstrap, Dash, Envoy, Listener, Route, WasmFilter};
+use penstock_integration::{Bootstrap, Dash, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 fn source(envoy: &Envoy) -> String {
@@ -89,6 +90,91 @@ fn the_numbers_of_a_listener_on_the_page_are_envoys_counters() -> Result<()> {
     // A rate is the mean over the observed time, at most half a minute.
     let rate = plugin(&snapshot, "penstock").unwrap()["requestsPerSecond"].as_f64().unwrap();
     ensure!((40.0 / 30.0..=40.0).contains(&rate), "{rate}");
+    Ok(())
+}
+
+/// What the page says of a rule's outcome since the dash started.
+fn total(snapshot: &Value, field: &str, rule: &str, outcome: &str) -> u64 {
+    let one = list(snapshot, field).find(|one| one["name"] == rule);
+    one.and_then(|one| one["outcomes"][outcome]["total"].as_u64()).unwrap_or_default()
+}
+
+#[test]
+fn numbers_stay_those_of_envoy_after_a_restart_with_two_filters_and_a_route_without_one() -> Result<()> {
+    let first = json!({"rateLimits": [{"name": "all", "key": [], "limit": {"requests": 1_000, "per": "1h"}}]});
+    let second = json!({"routes": {"default": "stable"}});
+    let filter =
+        |name: &str, policy: &Value| Ok::<_, anyhow::Error>(WasmFilter::new("suite", policy.clone())?.named(name));
+    let (first, second) = (filter("first", &first)?, filter("second", &second)?);
+    let start = || -> Result<Envoy> {
+        let listener = Listener::new("ingress").wasm(&first).wasm(&second);
+        let plain = Route::header("x-plain", "1").answers(200, "plain\n").without("second");
+        Bootstrap::new()?.listener(listener.route(plain).route(Route::any().answers(200, "fine\n"))).start()
+    };
+    let send = |envoy: &Envoy, times: usize, plain: usize| -> Result<()> {
+        for number in 0..times {
+            let is_plain = if number < plain { "1" } else { "0" };
+            let request = HttpRequest::get("/").header("x-plain", is_plain);
+            ensure!(http::send(Protocol::Http1, envoy.ingress()?, &request)?.status == 200);
+        }
+        Ok(())
+    };
+    let old = start()?;
+    // The address of an admin interface behind which Envoy is restarted.
+    let address = Arc::new(Mutex::new(Some(old.admin().address())));
+    let admin = Upstream::forgetful({
+        let address = Arc::clone(&address);
+        move |request| {
+            let page = address.lock().unwrap().and_then(|at| {
+                let answer = http::send(Protocol::Http1, at, &HttpRequest::new("GET", "localhost", &request.path()));
+                answer.ok().filter(|answer| answer.status == 200)
+            });
+            page.map_or(UpstreamReply::Status(503, Vec::new()), |page| UpstreamReply::Json(page.json()))
+        }
+    })?;
+    let dash = Dash::start(&["--envoy", &format!("east=http://{}", admin.address())])?;
+    // The only thing that it warns of is the route without the second filter.
+    let is_known = |snapshot: &Value| {
+        let warnings: Vec<_> = list(snapshot, "problems").filter_map(|one| one["text"].as_str()).collect();
+        snapshot["health"]["state"] == "warning"
+            && snapshot["health"]["unknown"] == json!([])
+            && matches!(warnings[..], [one] if one.contains("requests of this route pass without the filter"))
+    };
+    dash.wait_for("east", is_known)?;
+    send(&old, 10, 3)?;
+    let requests = |snapshot: &Value, name: &str| plugin(snapshot, name).and_then(|node| node["requests"].as_u64());
+    // Both filters see the listener's requests, and the second only decides those of routes that have it.
+    let counts = |snapshot: &Value, all: u64, routed: u64| {
+        total(snapshot, "rateLimits", "all", "passed") == all
+            && total(snapshot, "routes", "_default", "matched") == routed
+    };
+    dash.wait_for("east", |snapshot| {
+        counts(snapshot, 10, 7) && ["first", "second"].into_iter().all(|name| requests(snapshot, name) == Some(10))
+    })?;
+    let counted = |envoy: &Envoy, section: &str, rule: &str, outcome: &str| {
+        let stat = format!("wasmcustom.penstock.requests_total.section.{section}.rule.{rule}.outcome.{outcome}");
+        envoy.admin().stat(&stat)
+    };
+    ensure!(
+        counted(&old, "rateLimits", "all", "passed")? == 10 && counted(&old, "routes", "_default", "matched")? == 7
+    );
+
+    // While it is down, nothing is said to be well; then its counters begin at zero.
+    *address.lock().unwrap() = None;
+    drop(old);
+    let down = dash.wait_for("east", |snapshot| snapshot["endpoints"][0]["alive"] == false)?;
+    ensure!(down["health"]["state"] == "error" && counts(&down, 10, 7), "{down:#}");
+    let new = start()?;
+    *address.lock().unwrap() = Some(new.admin().address());
+    let started = dash.wait_for("east", |snapshot| snapshot["endpoints"][0]["alive"] == true)?;
+    ensure!(
+        !is_known(&started) || started["endpoints"][0]["plugins"].as_array().is_some_and(|all| all.len() == 2),
+        "{started:#}"
+    );
+    send(&new, 5, 1)?;
+    dash.wait_for("east", |snapshot| is_known(snapshot) && counts(snapshot, 15, 11))?;
+    let own = new.admin().stat("http.ingress.downstream_rq_total")?;
+    ensure!(own == 5 && counted(&new, "routes", "_default", "matched")? == 4, "{own}");
     Ok(())
 }
 

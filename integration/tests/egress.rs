@@ -312,7 +312,7 @@ fn a_refusal_is_json_or_a_grpc_status_a_log_line_and_filter_state() -> Result<()
     assert_eq!(upstream.requests(), 1);
     // Envoy flushes access logs every ten seconds.
     let mut log = envoy.log()?;
-    for _ in 0..150 {
+    for _ in 0..600 {
         if log.contains("ACCESS - - stripe") {
             break;
         }
@@ -433,7 +433,7 @@ fn rules_and_reasons_are_counted_and_expiry_is_announced() -> Result<()> {
         (reason("hostIsAmbiguousNumber"), 1),
     ];
     let mut found = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..600 {
         found = envoy.admin().stats("penstock.")?;
         let has =
             |name: &str, count: u64| found.iter().any(|(n, c)| n.ends_with(&format!("penstock.{name}")) && *c == count);

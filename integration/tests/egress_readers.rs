@@ -1,7 +1,7 @@
 //! Envoy's own path normalisation as a second parser: a path that the allowlist forwards must mean the same to Envoy.
 //! Where Envoy would read the client's original path differently, that original must not be forwarded.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use anyhow::Result;
 use penstock_integration::http::{ClientConnection, HttpRequest, Protocol};

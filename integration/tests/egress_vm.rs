@@ -1,17 +1,14 @@
 //! When the VM of the egress filter has trapped, nothing passes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, Protocol};
-use penstock_integration::{Bootstrap, Listener, Route, Upstream, WasmFilter, workspace};
+use penstock_integration::{Bootstrap, Listener, PATIENCE, Route, Upstream, WasmFilter, greeted, greeter, workspace};
 use serde_json::{Value, json};
 
 fn policy() -> Value {
@@ -75,7 +72,7 @@ fn a_trapped_vm_answers_503_and_forwards_nothing() -> Result<()> {
                             403 => break,
                             status => assert_eq!(status, 503, "{protocol}"),
                         }
-                        assert!(started.elapsed() < Duration::from_secs(30), "no new VM");
+                        assert!(started.elapsed() < PATIENCE, "no new VM");
                         thread::sleep(Duration::from_millis(100));
                     }
                     assert_eq!(upstream.requests(), 1);
@@ -87,31 +84,6 @@ fn a_trapped_vm_answers_503_and_forwards_nothing() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A server that counts its connections and sends a greeting on each.
-fn greeter() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    let (address, count) = (listener.local_addr()?, Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&count);
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            counted.fetch_add(1, Ordering::SeqCst);
-            thread::spawn(move || {
-                // The proxy may close the connection.
-                let _ = stream.write_all(b"pong").and_then(|()| stream.read(&mut [0; 1024]));
-            });
-        }
-    });
-    Ok((address, count))
-}
-
-/// Opens a connection with the server name `name`; returns whether the upstream responds.
-fn greeted(address: SocketAddr, name: &str) -> Result<bool> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(&http::client_hello(Some(name)))?;
-    Ok(stream.read(&mut [0; 4]).is_ok_and(|read| read > 0))
 }
 
 #[test]
@@ -149,7 +121,7 @@ fn a_trapped_vm_closes_connections_and_opens_none() -> Result<()> {
             _ => {
                 while !greeted(address, "api.example.com")? {
                     assert_eq!(connections.load(Ordering::SeqCst), 1);
-                    assert!(started.elapsed() < Duration::from_secs(30), "no new VM");
+                    assert!(started.elapsed() < PATIENCE, "no new VM");
                     thread::sleep(Duration::from_millis(100));
                 }
                 assert!(!greeted(address, "evil.test")?);

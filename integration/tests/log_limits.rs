@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use penstock_integration::http::{self, HttpRequest, Protocol};
-use penstock_integration::{Bootstrap, Listener, Route, Traffic, WasmFilter};
+use penstock_integration::{Bootstrap, Listener, PATIENCE, Route, Traffic, WasmFilter};
 use serde_json::json;
 
 #[test]
@@ -35,7 +35,7 @@ fn a_flood_of_refusals_at_one_plugin_fills_no_log_and_silences_no_other_plugin()
     let lines = |text: &str| -> Result<usize> {
         Ok(envoy.log()?.lines().filter(|line| line.contains(text) && line.contains("\"egress\"")).count())
     };
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while lines("other.example.com")? == 0 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(100));
     }

@@ -1,30 +1,22 @@
 //! Tests for the native body only: faults that can only occur in a module in Envoy's own process.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use penstock_integration::http::{self, HttpRequest, Protocol};
-use penstock_integration::{Body, Bootstrap, Envoy, Listener, Reload, Route, Upstream, WasmFilter, workspace};
+use penstock_integration::{
+    Body, Bootstrap, Envoy, Listener, Reload, Route, Upstream, WasmFilter, greeted, greeter, wait_until, workspace,
+};
 use serde_json::{Value, json};
 
 fn policy() -> Value {
     json!({"egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}, {"host": "*.example.com"}]}]}})
-}
-
-fn eventually(mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let started = Instant::now();
-    while !holds()? {
-        ensure!(started.elapsed() < Duration::from_secs(20), "not within 20 s");
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 /// A bootstrap that finds the library that panics.
@@ -37,7 +29,7 @@ fn that_panics() -> Result<(Bootstrap, WasmFilter)> {
 
 #[test]
 fn the_released_library_does_not_contain_the_trap() -> Result<()> {
-    let bytes = std::fs::read(workspace::native_library()?)?;
+    let bytes = fs::read(workspace::native_library()?)?;
     assert!(!bytes.windows(15).any(|window| window == b"x-penstock-trap"));
     Ok(())
 }
@@ -71,34 +63,13 @@ fn a_panic_refuses_only_its_own_request_and_never_forwards_it() -> Result<()> {
     }
     assert!(upstream.all().iter().all(|request| request.header("x-penstock-trap").is_none()));
     assert!(envoy.is_running()?);
-    eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == panics))?;
+    wait_until("the panics are counted", || {
+        Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == panics)
+    })?;
     // At most once a second, and with the reason.
     let lines = envoy.log()?.matches("penstock: bug, please report: told to").count();
     assert!((1..10).contains(&lines), "{lines} lines:\n{}", envoy.log()?);
     Ok(())
-}
-
-/// A server that counts its connections and sends a greeting on each.
-fn greeter() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    let (address, count) = (listener.local_addr()?, Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&count);
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            counted.fetch_add(1, Ordering::SeqCst);
-            thread::spawn(move || {
-                let _ = stream.write_all(b"pong").and_then(|()| stream.read(&mut [0; 1024]));
-            });
-        }
-    });
-    Ok((address, count))
-}
-
-fn greeted(address: SocketAddr, name: &str) -> Result<bool> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(&http::client_hello(Some(name)))?;
-    Ok(stream.read(&mut [0; 4]).is_ok_and(|read| read > 0))
 }
 
 #[test]
@@ -127,7 +98,9 @@ fn a_panic_closes_only_its_own_connection() -> Result<()> {
     }
     assert_eq!(connections.load(Ordering::SeqCst), 3);
     // Metrics of network filters have no labels; their names are those of the wasm modules.
-    eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == 3))?;
+    wait_until("the panics are counted", || {
+        Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == 3)
+    })?;
     Ok(())
 }
 
@@ -168,6 +141,58 @@ fn a_limits_use_outlives_reloads_and_is_freed_with_its_last_policy() -> Result<(
     Ok(())
 }
 
+/// The minor version of an Envoy that says, for example, `COMMIT/1.38.2/Clean/RELEASE/BoringSSL`.
+fn minor_version(envoy: &Envoy) -> Result<u32> {
+    let server = envoy.admin().json("/server_info")?;
+    let version = server.get("version").and_then(Value::as_str).and_then(|version| version.split('/').nth(1));
+    Ok(version.and_then(|version| version.split('.').nth(1)).context("no version")?.parse()?)
+}
+
+/// docs/native.md says what Envoy 1.38 does not show. `make e2e-envoys` runs this in every supported version.
+#[test]
+fn what_an_old_envoy_does_not_show_is_refused_or_logged_when_a_policy_is_loaded() -> Result<()> {
+    let mut envoy = reloadable(&limited(10))?;
+    let is_old = minor_version(&envoy)? < 39;
+    let rules = json!([{"name": "r", "to": [{"host": "example.com"}]}]);
+    match envoy.reload("penstock", json!({"egress": {"verifySni": true, "rules": rules}}))? {
+        Reload::Refused(log) => {
+            assert!(is_old && log.contains("configuration refused: egress.verifySni: this version of Envoy"), "{log}");
+            assert!(log.contains("use Envoy 1.39 or later, or load the wasm module"), "{log}");
+            assert_eq!(passed(&envoy, 1)?, 1, "the policy before does not serve any more");
+        }
+        Reload::Taken => assert!(!is_old),
+    }
+    let failover = json!({"route": "any", "errorPercent": 50, "minRequests": 20, "window": "10s", "cooldown": "30s"});
+    envoy
+        .must_reload("penstock", json!({"routes": {"rules": [{"name": "r", "route": "one", "failover": failover}]}}))?;
+    assert_eq!(passed(&envoy, 5)?, 5);
+    let log = envoy.log()?;
+    for (line, times) in [("takes metrics only with a request or connection", 1), ("cut off after its headers", 1)] {
+        assert_eq!(log.matches(line).count(), if is_old { times } else { 0 }, "{log}");
+    }
+    assert!(!log.contains("Unsupported attribute"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn requests_that_need_metadata_are_refused_without_a_filter_that_copies_it() -> Result<()> {
+    let upstream = Upstream::echo()?;
+    let claims = json!([{"path": {"value": "/app"}, "claims": [{"name": "tier", "value": "pro"}]}]);
+    let policy = json!({"routes": {"rules": [{"name": "pro", "route": "pro", "matches": claims}]}});
+    let filter = WasmFilter::in_body(Body::Native, "suite", policy)?;
+    // Not `wasm`, which adds the filter that copies.
+    let listener =
+        Listener::new("ingress").filter("penstock", filter.typed_config()).route(Route::any().to("upstream"));
+    let mut envoy = Bootstrap::new()?.cluster("upstream", upstream.address()).listener(listener).start()?;
+    for (path, status) in [("/other", 200), ("/app", 503)] {
+        let response = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get(path))?;
+        assert_eq!(response.status, status, "{path}: {}", response.text());
+    }
+    assert_eq!(upstream.requests(), 1);
+    assert!(envoy.log()?.contains("penstock.metadata.<namespace>"), "{}", envoy.log()?);
+    envoy.check_healthy()
+}
+
 #[test]
 fn a_filter_name_that_is_no_module_is_refused_with_the_names_that_there_are() -> Result<()> {
     let mut envoy = reloadable(&limited(10))?;
@@ -175,6 +200,8 @@ fn a_filter_name_that_is_no_module_is_refused_with_the_names_that_there_are() ->
     let Reload::Refused(log) = envoy.replace("penstock", unknown)? else { panic!("taken") };
     assert!(log.contains("no module is called `suites`"), "{log}");
     assert!(log.contains("suite, egress-allowlist, rate-limit, header-routing, canary"), "{log}");
+    let counted = envoy.admin().stats("dynamic_modules.config_init_error.config_name.suites")?;
+    assert_eq!(counted.iter().map(|(_, count)| count).sum::<u64>(), 1, "{counted:?}");
     assert_eq!(passed(&envoy, 1)?, 1);
     Ok(())
 }
@@ -227,5 +254,26 @@ fn both_bodies_work_in_one_chain() -> Result<()> {
         let evil = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at("evil.test"))?;
         assert_eq!(evil.status, 403, "{first:?}");
     }
+    Ok(())
+}
+
+/// An image volume may be mounted like this before Kubernetes 1.35.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_library_on_a_volume_without_execution_is_refused_with_the_message_that_the_page_quotes() -> Result<()> {
+    const MESSAGE: &str = "failed to map segment from shared object";
+    let folder = tempfile::tempdir()?;
+    let (volume, config) = (folder.path().join("volume"), folder.path().join("envoy.yaml"));
+    fs::create_dir(&volume)?;
+    let shipped = fs::read_to_string(workspace::root().join("envoy-configs/native.yaml"))?;
+    fs::write(&config, shipped.replace("/etc/penstock/", &format!("{}/", volume.display())))?;
+    let script = r#"mount -t tmpfs -o noexec tmpfs "$1" && cp "$2" "$1" && exec "$3" --mode validate -c "$4""#;
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .args([&volume, &workspace::native_library()?, &workspace::envoy_binary()?, &config])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(MESSAGE), "{said}");
+    assert!(fs::read_to_string(workspace::root().join("docs/native.md"))?.contains(MESSAGE));
     Ok(())
 }

@@ -7,22 +7,14 @@ use clap::Parser;
 use penstock::output::Output;
 use penstock::render;
 use penstock_integration::http::{self, HttpRequest, Protocol};
-use penstock_integration::{Bootstrap, Envoy, Upstream, workspace};
+use penstock_integration::{Bootstrap, Envoy, RENDERED_POLICY, Upstream, workspace};
 
-/// A policy with all four sections.
-const POLICY: &str = r#"
+/// Makes [`RENDERED_POLICY`] a policy with all four sections.
+const EGRESS: &str = "\
 egress:
   rules:
   - {name: shop, to: [{host: shop.example.com}]}
-rateLimits:
-- {name: per-user, matches: [{path: {value: /limited}}], key: [{header: x-user}], limit: {requests: 1, per: 1h}}
-routes:
-  default: stable
-  rules:
-  - {name: beta-users, matches: [{headers: [{name: x-user-group, value: beta}]}], route: beta}
-canaries:
-- {name: reviews, matches: [{path: {value: /reviews}}], variants: [{name: v1, weight: 0}, {name: v2, weight: 1}]}
-"#;
+";
 
 #[derive(Parser)]
 struct Command {
@@ -34,7 +26,7 @@ struct Command {
 fn rendered(target: &str, services: &[(&str, &Upstream)]) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let policy = folder.path().join("policy.yaml");
-    fs::write(&policy, POLICY)?;
+    fs::write(&policy, [EGRESS, RENDERED_POLICY].concat())?;
     let services: Vec<String> =
         services.iter().map(|(route, upstream)| format!("--service={route}={}", upstream.address())).collect();
     let policy = policy.display().to_string();

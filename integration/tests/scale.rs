@@ -3,7 +3,7 @@
 //! Memory is the same on every machine. The bounds on time allow for a loaded machine, where a linear search would
 //! still cost a thousand times as much. Numbers of an idle machine are in docs/decisions.md.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::process::Command;
 

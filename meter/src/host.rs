@@ -133,7 +133,8 @@ fn write(call: &mut Call<'_>, address: u32, bytes: &[u8]) -> Option<()> {
     memory.write(&mut *call, usize::try_from(address).ok()?, bytes).ok()
 }
 
-/// Lets the guest allocate memory; `None` when it has none. A trap there traps the whole call.
+/// Calls the guest's allocator. Returns `None` when the guest has no memory left; a trap in the allocator ends the whole
+/// call.
 fn allocate(call: &mut Call<'_>, size: u32) -> Result<Option<u32>, wasmi::Error> {
     let Some(export) = call.get_export("proxy_on_memory_allocate").and_then(Extern::into_func) else { return Ok(None) };
     call.data_mut().allocations += 1;
@@ -175,7 +176,7 @@ fn give(call: &mut Call<'_>, bytes: &[u8], address_at: u32, size_at: u32) -> Res
     Ok(if done.is_some() { OK } else { INVALID_MEMORY_ACCESS })
 }
 
-/// Counts the call; returns the status to return at once, when a test sets one.
+/// Counts the call. If a test has set a status for this function, returns it; the function must then return it at once.
 fn enter(call: &mut Call<'_>, name: &'static str) -> Option<u32> {
     let host = call.data_mut();
     *host.calls.entry(name).or_default() += 1;

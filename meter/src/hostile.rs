@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::guest::{Guest, Spent};
 
 /// The maximum cost of a request apart from its size, with all sections in use.
-pub const FIXED: u64 = 400_000;
+const FIXED: u64 = 400_000;
 
 /// The maximum cost of each byte of a request's headers.
-pub const PER_BYTE: u64 = 100;
+const PER_BYTE: u64 = 100;
 
 /// The size of request headers that Envoy accepts by default.
 pub const LONGEST: usize = 60 << 10;
@@ -27,7 +27,7 @@ type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 /// Names that the policies look for, and one that they do not.
 const NAMES: [&str; 6] = ["v", "w", "user", "x-agent", "n7", "other"];
 
-/// Values that conditions of the policies look for, or nearly.
+/// Values that conditions of the policies look for, and values that are similar to them.
 const PIECES: [&str; 16] = [
     "v1",
     "v12",
@@ -120,7 +120,7 @@ pub fn policies() -> Vec<Value> {
     ]
 }
 
-/// Bytes that determine choices; 0 when they are used up.
+/// Bytes that determine the generator's choices. After the last one, every byte is 0.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {

@@ -1,7 +1,7 @@
 //! A host that misbehaves in every way that the ABI allows: no module traps, no request passes without a decision, and
 //! afterwards everything works as before.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # modules.sh DIST FOLDER: copies the wasm modules of DIST to FOLDER, and packs them with the bootstrap for a first try as
-# penstock-modules.tar.gz. With ARCH=amd64 or ARCH=arm64 also copies DIST/libpenstock.so, if it exists, as libpenstock-linux-ARCH.so.
+# penstock-modules.tar.gz. With ARCH=amd64 or ARCH=arm64 also copies DIST/libpenstock.so, if it exists, as libpenstock-linux-ARCH.so,
+# and the profile that it was built by.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 (($# == 2)) || die "modules.sh wants dist/ and a folder" "such as: scripts/release/modules.sh dist dist/release"
@@ -19,4 +20,7 @@ say penstock-modules "$(sha256 "$folder/penstock-modules.tar.gz")"
 if [[ -n ${ARCH:-} && -f $dist/libpenstock.so ]]; then
     install -m 755 "$dist/libpenstock.so" "$folder/libpenstock-linux-$ARCH.so"
     say "libpenstock-linux-$ARCH" "$(sha256 "$folder/libpenstock-linux-$ARCH.so")"
+    if [[ -f $dist/penstock.profdata ]]; then
+        install -m 644 "$dist/penstock.profdata" "$folder/libpenstock-linux-$ARCH.profdata"
+    fi
 fi

@@ -27,6 +27,13 @@ block sh 1 >"$scratch/readme/install"
 block sh 2 >"$scratch/readme/start"
 block console 1 >"$scratch/readme/ask"
 
+# The size that README.md states must be that of the two files that install.sh downloads, within two megabytes.
+case $(uname -m) in aarch64) arch=arm64 ;; *) arch=amd64 ;; esac
+bytes=$(cat "$release/penstock-linux-$arch.tar.gz" "$release/penstock-modules.tar.gz" | wc -c)
+said=$(sed -nE 's/.*plus the download of ([0-9]+) MB.*/\1/p' "$ROOT/README.md")
+off=$((${said:-0} * 1000000 - bytes))
+((${off#-} <= 2000000)) || die "README.md says that the download has ${said:-no number of} MB, but it has $bytes bytes"
+
 cat >"$scratch/newcomer.sh" <<'NEWCOMER'
 set -eu
 ip link set lo up

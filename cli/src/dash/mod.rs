@@ -20,38 +20,39 @@ use crate::words::shortened;
 use crate::yaml::Located;
 use crate::yaml_text;
 
-/// Show live, in the browser, what the policies do in running Envoys.
+/// Show in the browser what the policies do in running Envoys.
 ///
-/// Reads the Envoys' admin interfaces, or a Prometheus that scrapes them, once a second, and changes nothing.
+/// Reads the admin interfaces of Envoys, or a Prometheus that scrapes them, once a second. It changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock dash --envoy http://127.0.0.1:9901\n  \
     penstock dash --envoy east=http://10.0.0.7:9901 --envoy west=http://10.1.0.7:9901\n  \
     penstock dash --config dash.yaml --listen 0.0.0.0:9911\n  \
     penstock dash --envoy http://127.0.0.1:9901 --als 127.0.0.1:9912\n  \
     kubectl logs -f deploy/gateway | penstock dash --envoy http://127.0.0.1:9901 --tail -\n\n\
-    Without workspaces in --config it listens on loopback addresses only.")]
+    Without workspaces in --config, the dash only listens on loopback addresses.")]
 pub struct Args {
-    /// The admin interface of an Envoy, with the name of its cluster before it; may be repeated
+    /// The admin interface of an Envoy, optionally with the name of its cluster; may be repeated
     #[arg(long = "envoy", value_name = "[CLUSTER=]URL", value_parser = named)]
     envoys: Vec<(String, String)>,
 
-    /// A Prometheus that scrapes Envoys, with the name of their cluster before it; may be repeated
+    /// A Prometheus that scrapes Envoys, optionally with the name of their cluster; may be repeated
     #[arg(long = "prometheus", value_name = "[CLUSTER=]URL", value_parser = named)]
     prometheus: Vec<(String, String)>,
 
-    /// Take in Envoy's gRPC access logs here and show each decision live, with the name of the Envoys' cluster before it; may be repeated
+    /// Receive gRPC access logs of Envoys at this address, and show their decisions live; may be repeated
     #[arg(long = "als", value_name = "[CLUSTER=]ADDRESS:PORT", value_parser = receiver)]
     receivers: Vec<LogSource>,
 
-    /// The same from a JSON access log that is followed: a file, or `-` for standard input; may be repeated
+    /// Follow a JSON access log, and show its decisions live; `-` is standard input; may be repeated
     #[arg(long = "tail", value_name = "[CLUSTER=]FILE", value_parser = log_file)]
     files: Vec<LogSource>,
 
-    /// Show whole client addresses in decisions; otherwise their /24 or /48
+    /// Store whole client addresses of decisions instead of their /24 or /48 networks
     #[arg(long)]
     full_addresses: bool,
 
-    /// Keep this request header of decisions, where the access log has it, so that it can be explained; may be repeated
+    /// Store this request header of decisions, if the access log contains it, so that explanations can use it; may be
+    /// repeated
     #[arg(long = "keep-header", value_name = "NAME")]
     keep_headers: Vec<String>,
 
@@ -59,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where to listen
+    /// The address to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9911", value_parser = listen_address)]
     listen: SocketAddr,
 

@@ -3,7 +3,8 @@
 use penstock_policy::document::Node;
 use serde::Serialize;
 
-use super::proof::{Proof, Sought};
+use super::sought::Sought;
+use crate::within::witness::Witness;
 
 /// The direction of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,6 +40,19 @@ pub struct PolicyChange {
     /// Why no request shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_proof: Option<&'static str>,
+}
+
+/// An example that shows a loosening.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proof {
+    /// One or several requests in order, in the format of `penstock replay`. All of them pass with the new policy.
+    pub passes: Witness,
+    /// The old policy's response to the last one: status and reason.
+    pub before: String,
+    /// A description of the last one.
+    #[serde(skip)]
+    pub words: String,
 }
 
 /// The changes found so far.

@@ -12,7 +12,7 @@ use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressDocume
 
 use super::change::{ChangeClass, Changes};
 use super::destinations::{RuleDestinations, without_destinations};
-use super::proof::Sought;
+use super::sought::Sought;
 use crate::cover::{
     caller_covers, destination_covers, host_covers, items, path_covers, rule_covers, selection_covers,
     uncovered as uncovered_items,
@@ -26,18 +26,20 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
         (None, None) => return,
         (None, Some(_)) => {
             return changes
-                .tightened("egress", "is new: what no rule allows is refused, and so is every malformed request");
+                .tightened("egress", "is new: requests that no rule allows, and malformed requests, are refused");
         }
-        (Some(_), None) => return changes.loosened("egress", "is gone: nothing is refused any more", Sought::Unlisted),
+        (Some(_), None) => {
+            return changes.loosened("egress", "is gone: no request is refused any more", Sought::Unlisted);
+        }
         (Some(old), Some(new)) => (old, new),
     };
     match (old.mode, new.mode) {
         (Mode::Enforce, Mode::Audit) => {
-            let message = "Enforce → Audit: what would be refused with 403 passes";
+            let message = "Enforce → Audit: requests that were refused with 403 pass";
             changes.loosened("egress.mode", message, Sought::Unlisted)
         }
         (Mode::Audit, Mode::Enforce) => {
-            changes.tightened("egress.mode", "Audit → Enforce: what passed with a report is refused")
+            changes.tightened("egress.mode", "Audit → Enforce: requests that passed with a report are refused")
         }
         _ => {}
     }
@@ -58,11 +60,11 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
     // name.
     let before = changes.count(ChangeClass::Loosened) > 0;
     if new.mode == Mode::Audit && old.verify_sni && changes.count(ChangeClass::Tightened) > 0 {
-        let message = "in Audit what a rule no longer allows passes whatever the connection's server name";
+        let message = "in Audit, requests that a rule no longer allows pass with any server name";
         changes.loosened("egress.verifySni", message, Sought::OtherServerName);
     }
     if old.mode == Mode::Audit && new.verify_sni && before {
-        let message = "in Audit what a rule now allows must have been asked for on a connection for that server name";
+        let message = "in Audit, requests that a rule now allows need a connection with that server name";
         changes.tightened("egress.verifySni", message);
     }
 }
@@ -416,7 +418,7 @@ fn describe(
     // No start means the earliest time, no end the latest.
     if old.not_before != rule.not_before {
         let message = format!(
-            "holds from {} on, before: {}",
+            "applies from {} on, before: {}",
             instant(rule.not_before, "always"),
             instant(old.not_before, "always")
         );
@@ -424,8 +426,11 @@ fn describe(
     }
     if old.expires != rule.expires {
         let later = old.expires.is_some_and(|old| rule.expires.is_none_or(|new| new > old));
-        let message =
-            format!("holds until {}, before: {}", instant(rule.expires, "for ever"), instant(old.expires, "for ever"));
+        let message = format!(
+            "applies until {}, before: {}",
+            instant(rule.expires, "for ever"),
+            instant(old.expires, "for ever")
+        );
         note(later, "expires", message, whole);
     }
     for (field, old, new) in [("owner", &old.owner, &rule.owner), ("reason", &old.reason, &rule.reason)] {

@@ -26,11 +26,11 @@ pub fn render(report: &DiffReport) -> String {
             );
         }
         if let Some(why) = change.no_proof {
-            let _ = writeln!(out, "          {DIM}no request shows it: {why}{DIM:#}");
+            let _ = writeln!(out, "          {DIM}no example request: {why}{DIM:#}");
         }
     }
     if report.changes.is_empty() {
-        out += "the policies mean the same\n";
+        out += "the policies are equivalent\n";
     } else {
         let (loosened, tightened, changed) = (report.loosened, report.tightened, report.changed);
         let _ = writeln!(out, "\n{HEAD}{loosened} loosened, {tightened} tightened, {changed} changed{HEAD:#}");

@@ -6,7 +6,7 @@ use penstock_policy::document::Node;
 use penstock_policy::rate_limits::{KeyPart, LimitDocument, LimitMode, OnMissingKey};
 
 use super::change::{ChangeClass, Changes, other_fields};
-use super::proof::Sought;
+use super::sought::Sought;
 use crate::cover::{items, matches_cover};
 use crate::documents::{key_parts, named};
 use crate::words;
@@ -24,7 +24,7 @@ pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), c
                 compare_limit((was, old), (limit, new), &path, changes);
             }
             None => match after.twin(limit, &before) {
-                Some(name) => changes.changed(path, format!("was called `{name}`; its buckets begin full")),
+                Some(name) => changes.changed(path, format!("was called `{name}`; its buckets start full")),
                 None if limit.mode == LimitMode::Shadow => changes.changed(path, "is new, in Shadow: refuses nothing"),
                 None => changes.tightened(path, format!("is new: {}", words::quota(limit))),
             },
@@ -145,10 +145,10 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     match (matches_cover(is, was), matches_cover(was, is)) {
         (true, true) if old.1.get("matches") == new.1.get("matches") => {}
         (true, true) => note(ChangeClass::Changed, "matches", "is written in another way".to_owned()),
-        (true, false) => note(ChangeClass::Tightened, "matches", "holds for more requests".to_owned()),
-        (false, true) => note(ChangeClass::Loosened, "matches", "holds for fewer requests".to_owned()),
+        (true, false) => note(ChangeClass::Tightened, "matches", "applies to more requests".to_owned()),
+        (false, true) => note(ChangeClass::Loosened, "matches", "applies to fewer requests".to_owned()),
         (false, false) => {
-            note(ChangeClass::Loosened, "matches", "holds for other requests: some are no longer limited".to_owned())
+            note(ChangeClass::Loosened, "matches", "applies to other requests: some are no longer limited".to_owned())
         }
     }
 
@@ -158,7 +158,7 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     if was != is && !after.key.is_empty() {
         let room = if is > was { "fewer" } else { "more" };
         let message = format!(
-            "{} → {} keys: {room} of them share a bucket when many are busy, and all begin full",
+            "{} → {} keys: {room} of them share a bucket when many are busy, and all buckets start full",
             words::thousands(was.into()),
             words::thousands(is.into())
         );
@@ -169,7 +169,7 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
         note(
             ChangeClass::Loosened,
             "scope",
-            format!("{} → {}: somebody else counts, from the beginning", text(old.1), text(new.1)),
+            format!("{} → {}: another place counts, starting with full buckets", text(old.1), text(new.1)),
         );
     }
     let known = ["name", "mode", "limit", "key", "cost", "onMissingKey", "matches", "capacity", "scope"];
@@ -195,8 +195,8 @@ fn compare_key(
     let within = |few: &[Node], many: &[Node]| few.iter().all(|part| many.contains(part));
     // Of two prefixes of the same part, the longer one is finer.
     match (within(was, is), within(is, was)) {
-        (true, true) => note(ChangeClass::Changed, "key", format!("{message}; the buckets begin full")),
-        (true, false) => note(ChangeClass::Loosened, "key", format!("{message}: a client gets a bucket for each")),
+        (true, true) => note(ChangeClass::Changed, "key", format!("{message}; the buckets start full")),
+        (true, false) => note(ChangeClass::Loosened, "key", format!("{message}: a client gets several buckets")),
         (false, true) => {
             let gone: Vec<KeyPart> = old.0.key.iter().filter(|part| !new.0.key.contains(part)).cloned().collect();
             let missing = gone.iter().filter(|part| can_be_missing(part)).map(ToString::to_string);
@@ -218,9 +218,11 @@ fn compare_key(
         }
         (false, false) => match coarser_prefix(old.0, new.0) {
             true => note(ChangeClass::Tightened, "key", format!("{message}: clients share a bucket")),
-            false => {
-                note(ChangeClass::Loosened, "key", format!("{message}: who was limited together may not be any more"))
-            }
+            false => note(
+                ChangeClass::Loosened,
+                "key",
+                format!("{message}: clients that shared a bucket may no longer do so"),
+            ),
         },
     }
 }
@@ -255,12 +257,12 @@ fn compare_cost(before: &LimitDocument, after: &LimitDocument, note: &mut impl F
     if was != is {
         let reserves = after.cost.as_ref().is_some_and(|cost| cost.response_header.is_some());
         let field = if reserves { "cost.reserve" } else { "cost.default" };
-        note(way(is < was), field, format!("a request counts for {is}, before: {was}"));
+        note(way(is < was), field, format!("a request costs {is}, before: {was}"));
     }
     let (was, is) = (header(before), header(after));
     if was != is {
         let name = |header: Option<String>| header.unwrap_or_else(|| "no header".to_owned());
-        let message = format!("{} says the cost, before: {}: some requests may count for less", name(is), name(was));
+        let message = format!("{} contains the cost, before: {}: some requests may cost less", name(is), name(was));
         note(ChangeClass::Loosened, "cost.header", message);
     } else if is.is_some() && most(before) != most(after) {
         let text = |most: u32| if most == u32::MAX { "no bound".to_owned() } else { words::thousands(most.into()) };

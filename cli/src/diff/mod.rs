@@ -10,6 +10,7 @@ mod report;
 mod routing;
 mod settings;
 mod sides;
+mod sought;
 mod traffic;
 mod verdict;
 
@@ -21,7 +22,7 @@ use penstock_policy::{Policy, Timestamp};
 use crate::documents::Documents;
 use crate::explain::instant;
 use crate::inputs::{self, RunningInputs};
-use crate::numbers::whole;
+use crate::numbers::{MANY, whole};
 use crate::output::Output;
 use crate::policy_file::{PolicyFile, load_all};
 use crate::replay;
@@ -31,38 +32,38 @@ use report::DiffReport;
 use routing::Moved;
 use sides::PolicyPair;
 
-/// Say what changes from one policy to another: what loosens, what tightens, who is routed elsewhere.
+/// Show what a changed policy decides differently: what it loosens and tightens, and which requests get another route.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  penstock diff old.yaml new.yaml\n  penstock diff old.yaml new.yaml requests.jsonl\n  \
     git show main:policy.yaml | penstock diff --fail-on loosened - policy.yaml\n  \
     penstock diff old-manifests/ manifests/\n  \
     penstock diff --from-cluster --fail-on loosened manifests/\n\n\
-    Exit status: 1 when something changes as --fail-on says."
+    Exit status: 1 if there is a change of the kind that --fail-on names."
 )]
 pub struct Args {
-    /// The policies before and after, then recorded requests to decide by both, as `penstock replay` reads them. Policies
-    /// are files of ours, manifests, Envoy configurations, folders; `-` is standard input. With --from-envoy or
-    /// --from-cluster what runs is the policy before.
-    #[arg(num_args = 1..=3, required = true, value_name = "OLD> <NEW> <REQUESTS")]
+    /// The policy before and after the change, and optionally recorded requests that both decide, in any format of
+    /// `penstock replay`. A policy can be a policy file, a manifest, an Envoy configuration or a folder; `-` is
+    /// standard input. With --from-envoy or --from-cluster, omit OLD: the policy before is the one that runs.
+    #[arg(num_args = 1..=3, required = true, value_names = ["OLD", "NEW", "REQUESTS"])]
     files: Vec<PathBuf>,
     #[command(flatten)]
     running: RunningInputs,
-    /// Only this plugin, of several: the name of its object.
+    /// Only use the plugin whose object has this name.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
     #[command(flatten)]
     traffic: crate::traffic::ReadOptions,
-    /// What makes the exit status 1.
+    /// For which changes the exit status is 1.
     #[arg(long, value_enum, default_value = "nothing", value_name = "WHAT")]
     fail_on: FailOn,
-    /// The time at which canaries with a ramp are compared, RFC 3339; absent: now.
+    /// The time at which canaries with a ramp are compared, RFC 3339 [default: now].
     #[arg(long, alias = "at", value_parser = instant, value_name = "TIME")]
     time: Option<Timestamp>,
-    /// How many examples to show of each kind of difference.
-    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<usize>(0, u64::MAX))]
+    /// How many examples to show for each kind of difference.
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<usize>(0, MANY))]
     examples: usize,
-    /// The form of the report.
+    /// The format of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: DiffFormat,
 }
@@ -70,18 +71,18 @@ pub struct Args {
 /// What makes the answer no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FailOn {
-    /// Nothing does.
+    /// For none.
     Nothing,
-    /// Something may pass that was refused.
+    /// If a request may pass that was refused before.
     Loosened,
-    /// Any change.
+    /// For any change.
     Any,
 }
 
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum DiffFormat {
-    /// For people.
+    /// Text.
     Human,
     /// One JSON object.
     Json,
@@ -99,10 +100,13 @@ impl Args {
             true => load_all(&self.running.read()?)?,
             false => load_all(&inputs::read(files.next().as_slice())?)?,
         };
-        let new = files.next().context("give two policies: the one before and the one after")?;
+        let new = files.next().context("pass two policies: before and after the change")?;
         let new = load_all(&inputs::read(&[new])?)?;
         let requests = files.next();
-        ensure!(files.next().is_none(), "with --from-envoy or --from-cluster give the policy after, and the requests");
+        ensure!(
+            files.next().is_none(),
+            "with --from-envoy or --from-cluster, pass only the policy after the change, and the requests"
+        );
         let time = self.time.unwrap_or_else(replay::now);
         let pairs = sides::pairs(old, new, self.running.is_any(), self.plugin.as_deref())?;
         let (mut changes, mut canaries) = (Changes::default(), Vec::new());
@@ -124,7 +128,7 @@ impl Args {
             (Some(requests), [PolicyPair { old: Some(old), new: Some(new), .. }]) => {
                 Some(traffic::compare(&old.policy, &new.policy, &requests, &self.traffic, self.examples)?)
             }
-            (Some(_), _) => bail!("several plugins: say by which to decide the requests, with --plugin NAME"),
+            (Some(_), _) => bail!("several plugins: choose the one that decides the requests with --plugin NAME"),
         };
         let report = DiffReport {
             loosened: changes.count(ChangeClass::Loosened),

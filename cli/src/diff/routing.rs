@@ -17,7 +17,7 @@ pub fn routes(old: &Node, new: &Node, changes: &mut Changes) {
     match (old.get("routes"), new.get("routes")) {
         (None, None) => return,
         (None, Some(_)) => changes.changed("routes", "is new"),
-        (Some(_), None) => return changes.changed("routes", "is gone: no route header is written by a rule"),
+        (Some(_), None) => return changes.changed("routes", "is gone: no rule sets the route header"),
         (Some(_), Some(_)) => {}
     }
     let (before, after) = (old.get("routes").unwrap_or(&empty), new.get("routes").unwrap_or(&empty));
@@ -35,7 +35,7 @@ pub fn routes(old: &Node, new: &Node, changes: &mut Changes) {
 fn leads_to(rule: &Node) -> String {
     match (rule.get("route"), rule.get("canary")) {
         (None, None) if rule.get("redirect").is_some() => "a redirect".to_owned(),
-        (_, Some(canary)) => format!("to what canary {canary} says"),
+        (_, Some(canary)) => format!("to the choice of canary {canary}"),
         (route, None) => format!("to route {}", route.map(ToString::to_string).unwrap_or_default()),
     }
 }
@@ -71,7 +71,7 @@ fn items(
         changes.changed(
             path,
             format!(
-                "{} moved: of several that match, the first wins",
+                "{} moved: if several match, the first applies",
                 listed(moved.iter().map(|name| format!("`{name}`")))
             ),
         );
@@ -110,7 +110,8 @@ pub fn canaries(old: (&Policy, &Node), new: (&Policy, &Node), time: Timestamp, c
         let salt = |node: &Node| node.get("salt").cloned().unwrap_or_else(|| Node::String((*name).to_owned()));
         let redrawn = salt(before) != salt(after) || before.get("stickiness") != after.get("stickiness");
         if redrawn {
-            changes.changed(format!("{path}.stickiness"), "users are drawn anew, by another key or salt");
+            changes
+                .changed(format!("{path}.stickiness"), "every user gets a new choice, because the key or salt changed");
         }
         let routes = |node: &Node| -> Vec<(String, Option<Node>)> {
             named(node, &["variants"])
@@ -175,7 +176,7 @@ impl<'p> Shares<'p> {
 /// The fraction of users that weighted rendezvous hashing moves when shares change from p to q: 1 − Σᵢ 1/Σⱼ max(pⱼ/pᵢ,
 /// qⱼ/qᵢ), over the variants i that both have (Moulton and Jiang, "Maximally Consistent Sampling and the Jaccard Index
 /// of Probability Distributions", 2018).
-pub fn share_moved(shares: &[(f64, f64)]) -> f64 {
+fn share_moved(shares: &[(f64, f64)]) -> f64 {
     let both = shares.iter().filter(|(p, q)| *p > 0.0 && *q > 0.0);
     let stay = both.map(|(p, q)| 1.0 / shares.iter().map(|(pj, qj)| (pj / p).max(qj / q)).sum::<f64>());
     (1.0 - stay.sum::<f64>()).max(0.0)

@@ -5,11 +5,11 @@ use penstock_policy::document::Node;
 use penstock_policy::rate_limits::LimitMode;
 
 use super::change::{ChangeClass, Changes};
-use super::proof::Sought;
+use super::sought::Sought;
 use crate::documents::{Documents, named};
 
 const UNSEEN_IDENTITY: Sought = Sought::Nothing(
-    "a recorded request has one identity, and does not say where the proxy found it: compare in the access log what both ways name for the same connections",
+    "a recorded request does not contain where the proxy found its identity: compare both identities of the same connections in the access log",
 );
 
 /// Compares `settings`, and the identity and port settings of `egress`.
@@ -36,7 +36,7 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
         }
         let (loosens, why) = match field.as_str() {
             "sourceAddress" => {
-                (keyed(&["sourceAddress"]), ": limits count other addresses, and one client may be several")
+                (keyed(&["sourceAddress"]), ": limits count by other addresses, and one client may count as several")
             }
             "path" => (keyed(&["path"]) || matched(&["path"]), ": limits match and count other paths"),
             "claims" => (
@@ -61,9 +61,15 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
         let message = "callers are identified in another way";
         match (from, keyed(&["peer"])) {
             (true, _) => {
-                changes.loosened(path, format!("{message}: rules with `from` may hold for others"), UNSEEN_IDENTITY);
+                changes.loosened(
+                    path,
+                    format!("{message}: rules with `from` may apply to other callers"),
+                    UNSEEN_IDENTITY,
+                );
             }
-            (_, true) => changes.loosened(path, format!("{message}: limits by peer count others"), UNSEEN_IDENTITY),
+            (_, true) => {
+                changes.loosened(path, format!("{message}: limits by peer count other callers"), UNSEEN_IDENTITY)
+            }
             _ if old.1.egress.is_some() || new.1.egress.is_some() || in_settings => changes.changed(path, message),
             _ => {}
         }
@@ -78,10 +84,10 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
         let mut destinations = sections.flat_map(|egress| &egress.rules.0).flat_map(|rule| &rule.to.0);
         match destinations.any(|to| to.ports.is_some()) {
             true => {
-                let others = format!("{message}: rules with `ports` hold for others");
+                let others = format!("{message}: rules with `ports` apply to other requests");
                 changes.loosened("egress.defaultPort", others, Sought::WithoutPort);
                 changes
-                    .tightened("egress.defaultPort", format!("{message}: rules with `ports` no longer hold for some"));
+                    .tightened("egress.defaultPort", format!("{message}: rules with `ports` no longer apply to some"));
             }
             false => changes.changed("egress.defaultPort", message),
         }

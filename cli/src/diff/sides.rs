@@ -43,10 +43,29 @@ pub fn pairs(
     let mut old: Vec<Option<PolicyFile>> = old.into_iter().map(Some).collect();
     let mut pairs = Vec::new();
     for policy in new {
-        let twins: Vec<usize> = (0..old.len())
-            .filter(|&i| old.get(i).and_then(Option::as_ref).is_some_and(|other| same_plugin(other, &policy)))
+        let mut twins: Vec<(usize, &PolicyFile)> = old
+            .iter()
+            .enumerate()
+            .filter_map(|(i, other)| Some((i, other.as_ref()?)))
+            .filter(|(_, other)| same_plugin(other, &policy))
             .collect();
-        ensure!(twins.len() <= 1, "{} has several counterparts: give their namespaces", policy.name());
+        // Among objects of several kinds, those of the same.
+        if twins.iter().any(|(_, other)| other.resource == policy.resource) {
+            twins.retain(|(_, other)| other.resource == policy.resource);
+            ensure!(
+                twins.len() <= 1,
+                "{} occurs {} times on the old side, but a name is unique in a cluster: remove the others",
+                policy.name(),
+                twins.len()
+            );
+        }
+        ensure!(
+            twins.len() <= 1,
+            "{} may be any of {}: add its namespace, or set --plugin",
+            policy.name(),
+            twins.iter().map(|(_, other)| other.name()).collect::<Vec<_>>().join(", ")
+        );
+        let twins: Vec<usize> = twins.into_iter().map(|(i, _)| i).collect();
         let twin = twins.first().and_then(|&i| old.get_mut(i)).and_then(Option::take);
         pairs.push(PolicyPair { object: policy.resource.clone(), old: twin, new: Some(policy) });
     }
@@ -59,7 +78,7 @@ pub fn pairs(
         })),
         true if !gone.is_empty() => {
             let names: Vec<String> = gone.iter().map(PolicyFile::name).collect();
-            anstream::eprintln!("penstock: not compared, because the files do not have them: {}", names.join(", "));
+            anstream::eprintln!("penstock: not compared, because the files do not contain them: {}", names.join(", "));
         }
         true => {}
     }

@@ -86,7 +86,10 @@ fn a_rule_is_loosened_by_whatever_widens_it_and_tightened_by_the_reverse() {
     }
     // The rule lists methods and paths, which no tunnel has.
     let tunnel = rule(base.clone(), widened_rules::with("connect", json!(true)));
-    assert_eq!(tunnel, ["Changed egress.rules[r].connect: opens CONNECT tunnels; nothing passes that was refused"]);
+    assert_eq!(
+        tunnel,
+        ["Changed egress.rules[r].connect: opens CONNECT tunnels; no request passes that was refused before"]
+    );
     let owner = rule(base.clone(), widened_rules::with("owner", json!("somebody")));
     assert_eq!(owner, ["Changed egress.rules[r].owner: \"nobody said\" → \"somebody\""]);
 }
@@ -143,7 +146,10 @@ fn the_rest_of_egress_is_classed_too() {
         changes(&base, &policy)
     };
     for (found, expected) in [
-        (with("mode", json!("Audit")), "Loosened egress.mode: Enforce → Audit: what would be refused with 403 passes"),
+        (
+            with("mode", json!("Audit")),
+            "Loosened egress.mode: Enforce → Audit: requests that were refused with 403 pass",
+        ),
         (with("verifySni", json!(false)), "Loosened egress.verifySni: connections opened for another server name pass"),
         (with("deny", json!([])), "Loosened egress.deny: x.a.test is no longer denied, and rule `a` allows some of it"),
         (
@@ -157,12 +163,12 @@ fn the_rest_of_egress_is_classed_too() {
         ),
         (
             with("identity", json!({"filterState": "x"})),
-            "Loosened egress.identity: callers are identified in another way: rules with `from` may hold for others",
+            "Loosened egress.identity: callers are identified in another way: rules with `from` may apply to other callers",
         ),
-        (changes(&base, &json!({})), "Loosened egress: is gone: nothing is refused any more"),
+        (changes(&base, &json!({})), "Loosened egress: is gone: no request is refused any more"),
         (
             changes(&json!({}), &base),
-            "Tightened egress: is new: what no rule allows is refused, and so is every malformed request",
+            "Tightened egress: is new: requests that no rule allows, and malformed requests, are refused",
         ),
     ] {
         assert_eq!(found, [expected]);
@@ -267,7 +273,7 @@ fn limits_that_come_and_go() {
     assert_eq!(changes(&none, &policy("a", "Shadow")), ["Changed rateLimits[a]: is new, in Shadow: refuses nothing"]);
     assert_eq!(
         changes(&policy("a", "Enforce"), &policy("b", "Enforce")),
-        ["Changed rateLimits[b]: was called `a`; its buckets begin full"]
+        ["Changed rateLimits[b]: was called `a`; its buckets start full"]
     );
     let hops = |hops: u32| {
         let mut with = policy("a", "Enforce");
@@ -305,7 +311,7 @@ fn routing_is_changed_and_never_loosened() {
             "Changed routes.default: \"x\" → \"y\"",
             "Changed routes.rules[d]: is new, number 3 of 3, to route \"4\"",
             "Changed routes.rules[b]: is gone, to route \"2\"",
-            "Changed routes.rules: `c` moved: of several that match, the first wins",
+            "Changed routes.rules: `c` moved: if several match, the first applies",
             "Changed routes.rules[a].route: \"1\" → \"9\"",
             "Changed canaries[k].variants: `v1` 95 % → 75 %, `v2` 5 % → 25 %: 20 % of users move",
         ]

@@ -287,7 +287,7 @@ impl Sending {
             .map_or(url.as_str(), |(_, rest)| rest.split_once(']').map_or(rest, |(_, rest)| rest));
         ensure!(
             self.is_literal || !after_host.contains(['[', '{']),
-            "curl takes the brackets in {url:?} for several URLs: add --globoff if they are part of it, or write one of them"
+            "curl reads the brackets in {url:?} as several URLs: add --globoff if they are part of it, or write one of them"
         );
         let mut request = url::request(&url)?;
         let has_body = !self.data.is_empty() || self.has_form;

@@ -30,7 +30,7 @@ pub fn wants(rule: &EgressRuleDocument, stopped: Reason, report: &EgressReport, 
         Reason::PortNotAllowed => {
             let to = list(rule.to.0.iter().map(destination_words));
             format!(
-                "wants {to}; the request is for port {}",
+                "requires {to}; the request is for port {}",
                 report.port.map_or("unknown".to_owned(), |port| port.to_string())
             )
         }
@@ -59,7 +59,7 @@ pub fn wants(rule: &EgressRuleDocument, stopped: Reason, report: &EgressReport, 
         Reason::PathNotAllowed => {
             let paths = list(rule.paths.iter().flat_map(|paths| &paths.0).map(|path| path.0.to_string()));
             let path = report.canonical_path.clone().unwrap_or_else(|| lossy(request.path));
-            format!("wants a path that {paths}; the canonical path is {path}")
+            format!("requires a path that {paths}; the canonical path is {path}")
         }
         other => other.words().to_owned(),
     }

@@ -177,7 +177,7 @@ fn write_limits(limits: &LimitsReport, out: &mut String) -> std::fmt::Result {
 /// How the final cost is determined when a cost is only reserved.
 fn reserved(limit: &LimitReport) -> String {
     let settled = limit.settled_by.as_ref();
-    settled.map_or(String::new(), |header| format!(" (reserved until the response says {header})"))
+    settled.map_or(String::new(), |header| format!(" (reserved until the response contains {header})"))
 }
 
 fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
@@ -220,7 +220,7 @@ fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
         return Ok(());
     };
     let bad = match limit.bad_cost {
-        true => " (the cost header is no number: the default counts)".to_owned(),
+        true => " (the cost header is not a number: the default applies)".to_owned(),
         false => reserved(limit),
     };
     write!(out, "      cost {cost}{bad}, bucket {} of {burst} left", before.remaining)?;
@@ -256,7 +256,7 @@ fn write_routes(routes: &RulesReport, report: &Explanation, out: &mut String) ->
         write_conditions(winner, out)?;
     }
     if !routes.also_match.is_empty() {
-        writeln!(out, "  also match, but lose: {}", routes.also_match.join(", "))?;
+        writeln!(out, "  also match, with lower precedence: {}", routes.also_match.join(", "))?;
     }
     write_misses("nearest misses", &routes.nearest_misses, out)
 }
@@ -320,7 +320,7 @@ fn write_choice(choice: &Choice, asked_by: Option<&str>, out: &mut String) -> st
 
 fn write_conditions(rule: &Considered, out: &mut String) -> std::fmt::Result {
     if rule.conditions.is_empty() {
-        writeln!(out, "      {DIM}takes every request{DIM:#}")?;
+        writeln!(out, "      {DIM}matches every request{DIM:#}")?;
     }
     for condition in &rule.conditions {
         if condition.holds {

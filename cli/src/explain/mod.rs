@@ -19,7 +19,7 @@ use penstock_policy::{Policy, Timestamp};
 
 use crate::documents::Documents;
 use crate::inputs::{self, RunningInputs};
-use crate::numbers::whole;
+use crate::numbers::{MANY, whole};
 use crate::output::Output;
 use crate::place::Place;
 use crate::policy_file::{PolicyFile, load_all, one};
@@ -28,7 +28,7 @@ use crate::{replay, source, traffic};
 use build::Decided;
 pub use egress::destination_words;
 
-/// Show the decision on one request, and why: which rules were considered, and what failed in those that nearly matched.
+/// Show how a policy decides one request, and why: which rules match, and why others do not.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  penstock explain policy.yaml --url https://shop.example.com/cart --header 'x-user-group: beta'\n  \
@@ -36,50 +36,51 @@ pub use egress::destination_words;
     penstock explain policy.yaml --har session.har --entry 3 --output json\n  \
     penstock explain wasm-plugin.yaml --at ingress --url https://shop.example.com/cart --exit-code\n  \
     penstock explain --from-envoy http://127.0.0.1:9901 --url https://shop.example.com/cart\n\n\
-    Exit status: 1 when --exit-code is given and the request is refused, or the policy is invalid."
+    Exit status: 1 if the policy is invalid, or if the request is refused and --exit-code is set."
 )]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["url", "curl", "har", "request"]))]
 pub struct Args {
-    /// The policy: a policy file, a manifest, an Envoy configuration, a folder; `-` is standard input [default:
-    /// policy.yaml].
+    /// A policy, a manifest, an Envoy configuration or a folder; `-` is standard input [default: policy.yaml].
+    #[arg(value_parser = no_url)]
     policy: Option<PathBuf>,
     #[command(flatten)]
     running: RunningInputs,
-    /// Only this plugin, of several: the name of its object.
+    /// Only use the plugin whose object has this name.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
-    /// Explain only what runs here: `ingress` (rateLimits, routes, canaries) or `egress`; by default each place
-    /// separately. A time is read as --time.
+    /// Only explain the sections that run at `ingress` (rateLimits, routes, canaries) or at `egress`. Default: explain
+    /// both separately. A time here is the same as --time.
     #[arg(long, value_parser = at, value_name = "PLACE")]
     at: Vec<AtArgument>,
     /// The request's URL.
     #[arg(long)]
     url: Option<String>,
-    /// The request as a curl command line, as browsers copy it.
+    /// The request as a curl command, for example copied from a browser.
     #[arg(long, value_name = "COMMAND")]
     curl: Option<String>,
-    /// The request is an entry of this HTTP Archive.
+    /// Read the request from this HTTP Archive.
     #[arg(long, value_name = "FILE")]
     har: Option<PathBuf>,
-    /// The number of the entry in the archive, from 1.
-    #[arg(long, value_name = "N", requires = "har", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
+    /// The number of the entry in the archive, starting at 1.
+    #[arg(long, value_name = "N", requires = "har", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<usize>(1, MANY))]
     entry: usize,
-    /// The request as `penstock replay` reads it: a JSON object, a file with one, or `-` for standard input.
+    /// The request in the format of `penstock replay`: a JSON object, a file that contains one, or `-` for standard
+    /// input.
     #[arg(long, value_name = "JSON|FILE|-")]
     request: Option<String>,
     /// The method.
     #[arg(long, short = 'X')]
     method: Option<String>,
-    /// A header, `name: value`; several times for several.
+    /// A header, `name: value`; may be repeated.
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// The time of the decision, RFC 3339 [default: the request's own, otherwise now].
+    /// The time of the decision, RFC 3339 [default: the time of the request, or now].
     #[arg(long, value_parser = instant, value_name = "TIME")]
     time: Option<Timestamp>,
     /// The address of the connection's peer.
     #[arg(long, value_parser = address, value_name = "IP")]
     source_address: Option<IpAddr>,
-    /// The server name of the connection's TLS handshake.
+    /// The server name of the TLS handshake (SNI).
     #[arg(long, value_name = "NAME")]
     sni: Option<String>,
     /// The caller's verified identity, a SPIFFE ID in a mesh.
@@ -88,24 +89,25 @@ pub struct Args {
     /// The claims of the token that an earlier filter has verified, as JSON: '{"sub": "u-1", "tier": "pro"}'.
     #[arg(long, value_parser = object, value_name = "JSON")]
     claims: Option<Object>,
-    /// What earlier filters have left in the dynamic metadata, by namespace, as JSON.
+    /// The dynamic metadata that earlier filters have stored, by namespace, as JSON.
     #[arg(long, value_parser = objects, value_name = "JSON")]
     metadata: Option<Objects>,
-    /// Requests to decide first, which fill buckets and open breakers; as `penstock replay` reads them.
+    /// Decide the requests of this file first, so that limits and breakers have their state after these requests. All
+    /// formats of `penstock replay`.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
     #[command(flatten)]
     traffic: traffic::ReadOptions,
-    /// How many near misses to show in each section.
-    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<usize>(0, u64::MAX))]
+    /// How many rules that nearly match to show in each section.
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<usize>(0, MANY))]
     misses: usize,
-    /// Gives the same random choices each time.
+    /// The seed of random choices, to make them repeatable.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
-    /// Exit with status 1 when the request is refused.
+    /// Exit with status 1 if the request is refused.
     #[arg(long)]
     exit_code: bool,
-    /// The form of the explanation.
+    /// The format of the explanation.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: ExplainFormat,
 }
@@ -121,16 +123,16 @@ fn at(text: &str) -> Result<AtArgument, String> {
     match text {
         "ingress" => Ok(AtArgument::Place(Place::Ingress)),
         "egress" => Ok(AtArgument::Place(Place::Egress)),
-        _ => {
-            instant(text).map(AtArgument::Time).map_err(|_| "write ingress or egress; times go with --time".to_owned())
-        }
+        _ => instant(text)
+            .map(AtArgument::Time)
+            .map_err(|_| "write ingress or egress; write a time as --time".to_owned()),
     }
 }
 
 /// The forms of the explanation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum ExplainFormat {
-    /// For people.
+    /// Text.
     Human,
     /// One JSON object.
     Json,
@@ -193,6 +195,14 @@ fn address(text: &str) -> Result<IpAddr, String> {
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text)
         .ok_or_else(|| "write RFC 3339 with seconds and offset, such as 2026-01-31T09:30:00Z".to_owned())
+}
+
+/// A path; refuses the URL of a request.
+fn no_url(text: &str) -> Result<PathBuf, String> {
+    match text.contains("://") {
+        true => Err(format!("a policy is expected here; give the request as `--url {text}`")),
+        false => Ok(PathBuf::from(text)),
+    }
 }
 
 impl Args {
@@ -289,7 +299,7 @@ impl Args {
                 views.push(PlacedPolicy { at: Some(place), name: name.clone(), policy, node });
             }
         }
-        anyhow::ensure!(!views.is_empty(), "nothing of the policy runs {}", wanted.map_or("anywhere", Place::words));
+        anyhow::ensure!(!views.is_empty(), "no section of the policy runs {}", wanted.map_or("anywhere", Place::words));
         Ok(views)
     }
 
@@ -314,9 +324,14 @@ impl Args {
                 let text = text.trim_start_matches('\u{feff}');
                 traffic::request(text.as_bytes()).context("--request")?
             }
-            _ => bail!("give the request: --url, --curl, --har or --request"),
+            _ => bail!("pass the request with --url, --curl, --har or --request"),
         };
         if let Some(method) = &self.method {
+            let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            anyhow::ensure!(
+                !method.is_empty() && method.bytes().all(is_token),
+                "--method {method:?} is not a method such as GET: it has letters, digits and !#$%&'*+-.^_`|~"
+            );
             request.method.clone_from(method);
         }
         for header in &self.header {

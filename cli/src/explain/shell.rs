@@ -86,7 +86,7 @@ impl ShellWords {
         self.end();
         while chars.next_if(|c| "<>&|".contains(*c)).is_some() {}
         if chars.peek() == Some(&'(') {
-            bail!("the curl command line has `(…)`, which only the shell that ran it can say: write what it gives");
+            bail!("the curl command line has `(…)`, which only a shell can evaluate: write its output instead");
         }
         self.is_file = true;
         Ok(())
@@ -130,7 +130,7 @@ fn expanded(sign: char, chars: &Chars<'_>) -> anyhow::Result<()> {
         _ => return Ok(()),
     };
     let what = rest.get(..length).unwrap_or_default();
-    bail!("the curl command line has `{sign}{what}`, which only the shell that ran it can say: write its value")
+    bail!("the curl command line has `{sign}{what}`, which only a shell can evaluate: write its value instead")
 }
 
 /// Reads the rest of `$'…'`, up to its closing quote.

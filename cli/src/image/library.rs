@@ -87,7 +87,7 @@ fn on_top_of(layout: &Path, library: &ImageFile, architecture: &str, about: &Abo
     let config = descriptors(&manifest, "config")?;
     let config_type = text(&config, "mediaType").unwrap_or("application/vnd.oci.image.config.v1+json").to_owned();
     let mut blobs = Vec::new();
-    for layer in descriptors(&manifest, "layers")?.as_array().context("its `layers` are no list")? {
+    for layer in descriptors(&manifest, "layers")?.as_array().context("its `layers` are not a list")? {
         blobs.push(Blob::new(text(layer, "mediaType").unwrap_or(OCI_LAYER), blob(layout, layer)?));
     }
     let media_type = text(&manifest, "mediaType").unwrap_or(MANIFEST).to_owned();
@@ -155,9 +155,9 @@ fn find(layout: &Path, architecture: &str) -> Result<Vec<u8>> {
 fn blob(layout: &Path, descriptor: &Value) -> Result<Vec<u8>> {
     let named = text(descriptor, "digest").context("a descriptor has no `digest`")?;
     let hash = named.strip_prefix("sha256:").filter(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let hash = hash.with_context(|| format!("{named} is no SHA-256 digest"))?;
+    let hash = hash.with_context(|| format!("{named} is not a SHA-256 digest"))?;
     let bytes = fs::read(layout.join("blobs/sha256").join(hash)).with_context(|| format!("it lacks {named}"))?;
-    ensure!(digest(&bytes) == named, "{named} has other content than its name says");
+    ensure!(digest(&bytes) == named, "the content of {named} does not have this digest");
     Ok(bytes)
 }
 
@@ -176,7 +176,7 @@ fn list<'a>(value: &'a mut Value, pointer: &str, name: &str) -> Result<&'a mut V
     if field.is_null() {
         *field = json!([]);
     }
-    field.as_array_mut().with_context(|| format!("its `{name}` is no list"))
+    field.as_array_mut().with_context(|| format!("its `{name}` is not a list"))
 }
 
 /// Copies a file into a folder atomically: writes beside the old file, then renames, because a running Envoy may have
@@ -189,7 +189,7 @@ pub fn place(file: &Path, folder: &Path) -> Result<()> {
     let mut part = name.to_owned();
     part.push(".part");
     let (part, to) = (folder.join(part), folder.join(name));
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let bytes = fs::read(file).map_err(|error| crate::source::unreadable("cannot read", file, &error))?;
     fs::write(&part, bytes).with_context(|| format!("cannot write {}", part.display()))?;
     fs::rename(&part, &to).with_context(|| format!("cannot write {}", to.display()))
 }

@@ -146,13 +146,13 @@ fn an_invalid_or_damaged_base_image_is_refused_with_the_reason() {
         bytes.push(b' ');
         fs::write(&path, bytes).unwrap();
     }
-    assert!(error(library(62)).contains("has other content than its name says"));
+    assert!(error(library(62)).contains("does not have this digest"));
     fs::write(
         folder.path().join("index.json"),
         json!({"manifests": [{"digest": "sha256:../../etc/passwd"}]}).to_string(),
     )
     .unwrap();
-    assert!(error(library(62)).contains("no SHA-256 digest"));
+    assert!(error(library(62)).contains("not a SHA-256 digest"));
     fs::write(folder.path().join("index.json"), json!({"manifests": []}).to_string()).unwrap();
     assert!(error(library(62)).contains("no image for amd64"));
 }

@@ -18,11 +18,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::output::Output;
+use crate::source;
 use package::{About, Attachment, ImageManifest, digest, package};
 use reference::Reference;
 use registry::RegistryClient;
 
-/// Put a module, the native body or the command itself into an OCI registry, in the forms that proxies and Kubernetes take.
+/// Pack a module, the native body or this command as an OCI image, and push it to a registry.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  penstock image push dist/suite.wasm registry.example.com/penstock/suite:0.1.0")]
 pub struct Args {
@@ -46,9 +47,9 @@ enum ImageCommand {
     },
     /// Push the images to a registry, and print their digests.
     ///
-    /// Of a module: pushes the image under the tag, the artifact form under `<tag>-artifact`, and a bill of materials and a provenance
-    /// statement as referrers of both. Of the command: a container image, with the same referrers. The same files and flags give the
-    /// same digests, so a second push changes nothing.
+    /// For a module, pushes the image with the tag, the artifact with the tag `<tag>-artifact`, and a bill of materials
+    /// and a provenance statement as referrers of both. For the command, pushes a container image with the same
+    /// referrers. The same files and options give the same digests, so a second push changes nothing.
     #[command(
         after_help = "Credentials are those of `docker login` ($DOCKER_CONFIG/config.json, credential helpers included).\n\n\
         Example:\n  penstock image push dist/suite.wasm registry.example.com/penstock/suite:0.1.0"
@@ -56,7 +57,7 @@ enum ImageCommand {
     Push {
         #[command(flatten)]
         module: ModuleArgs,
-        /// Where to: `registry/repository:tag`.
+        /// The destination: `registry/repository:tag`.
         to: Reference,
         /// Use HTTP without TLS for the registry. Registries on this machine are always contacted over HTTP.
         #[arg(long)]
@@ -67,7 +68,7 @@ enum ImageCommand {
     Place {
         /// The library.
         file: PathBuf,
-        /// The folder, which exists.
+        /// An existing folder.
         folder: PathBuf,
     },
     /// Print the bill of materials (CycloneDX) of a module or of the command.
@@ -85,21 +86,21 @@ enum ImageCommand {
 struct ModuleArgs {
     /// The module, such as `dist/suite.wasm`, the library `dist/libpenstock.so`, or the `penstock` command for Linux.
     module: PathBuf,
-    /// The same command or library for another architecture: the image is then an index of both.
+    /// The same command or library for another architecture. The result is an image index of both; may be repeated.
     #[arg(long, value_name = "FILE")]
     also: Vec<PathBuf>,
-    /// A file to add to the command's image, such as the certificates of authorities; may be repeated.
+    /// Add a file to the command's image, such as the certificates of authorities; may be repeated.
     #[arg(long, value_name = "PATH=FILE")]
     file: Vec<String>,
-    /// Of the library: make an image for an init container, in which this static `penstock` command copies the library; several times
-    /// for several architectures.
+    /// For the library: make an image for an init container, in which this static `penstock` command copies the
+    /// library; may be repeated for other architectures.
     #[arg(long, value_name = "COMMAND", conflicts_with = "base")]
     init: Vec<PathBuf>,
-    /// Of the library: put it on top of an image of Envoy, which is in this folder as an OCI image layout, such as `crane pull
-    /// --format=oci` writes.
+    /// For the library: add it to the image of Envoy in this folder (an OCI image layout, for example from `crane pull
+    /// --format=oci`).
     #[arg(long, value_name = "FOLDER")]
     base: Option<PathBuf>,
-    /// The name; by default that of the file.
+    /// The name [default: the name of the file].
     #[arg(long)]
     name: Option<String>,
     /// The version.
@@ -108,17 +109,17 @@ struct ModuleArgs {
     /// The commit that it was built from.
     #[arg(long)]
     revision: Option<String>,
-    /// Where its source is.
+    /// The URL of its source.
     #[arg(long, default_value = env!("CARGO_PKG_REPOSITORY"))]
     source: String,
     /// The SPDX expression of its licence.
     #[arg(long, default_value = env!("CARGO_PKG_LICENSE"))]
     licence: String,
-    /// Who built it: a URI, for the provenance statement.
+    /// The builder for the provenance statement, a URI.
     #[arg(long, default_value = "https://github.com/penstock-proxy/penstock/by-hand")]
     builder: String,
-    /// The output of `cargo metadata --format-version 1 --filter-platform TARGET`, for the bill of materials. Without it there is
-    /// none. TARGET is wasm32-wasip1 for a module.
+    /// The output of `cargo metadata --format-version 1 --filter-platform TARGET`, for the bill of materials. Without
+    /// this option there is no bill of materials. TARGET is wasm32-wasip1 for a module.
     #[arg(long)]
     cargo_metadata: Option<PathBuf>,
 }
@@ -258,5 +259,5 @@ impl ModuleArgs {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    fs::read(path).map_err(|error| source::unreadable("cannot read", path, &error))
 }

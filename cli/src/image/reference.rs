@@ -51,7 +51,7 @@ impl FromStr for Reference {
             || !tag.chars().all(|c| word(c) || ".-".contains(c))
         {
             return Err(format!(
-                "{tag:?} is not a tag: up to 100 of a-z, A-Z, 0-9, `_`, `.`, `-`, the first none of `.` and `-`"
+                "{tag:?} is not a tag: up to 100 of a-z, A-Z, 0-9, `_`, `.`, `-`, not beginning with `.` or `-`"
             ));
         }
         Ok(Reference { registry: registry.to_owned(), repository: repository.to_owned(), tag: tag.to_owned() })

@@ -122,7 +122,7 @@ impl RegistryClient {
         let stored = response.headers().get("docker-content-digest").and_then(|digest| digest.to_str().ok());
         ensure!(
             stored.is_none_or(|stored| stored == blob.digest),
-            "the registry stored it as {}, not as {}: something between changes content",
+            "the registry stored it as {}, not as {}: a proxy before it may have changed the content",
             stored.unwrap_or_default(),
             blob.digest
         );
@@ -227,7 +227,7 @@ impl RegistryClient {
                 _ => bail!("{} wants a user name and a password: run `docker login {}`", self.base, self.host()),
             },
             (None, None) => {
-                bail!("{} asks for credentials of a kind that is not known here: {challenges:?}", self.base)
+                bail!("{} asks for an unsupported kind of credentials: {challenges:?}", self.base)
             }
         });
         Ok(())
@@ -236,7 +236,7 @@ impl RegistryClient {
     /// Requests a token (<https://distribution.github.io/distribution/spec/auth/token/>).
     fn token(&self, parameters: &str) -> Result<String> {
         let find = |name: &str| parameter(parameters, name);
-        let realm = find("realm").context("the registry does not say where its tokens come from")?;
+        let realm = find("realm").context("the registry does not name the server of its tokens (`realm`)")?;
         ensure!(
             realm.starts_with("https://") || self.base.starts_with("http://"),
             "the registry sends its users to {realm}, which is not encrypted"
@@ -314,8 +314,10 @@ fn parameter(parameters: &str, name: &str) -> Option<String> {
 }
 
 fn location(response: &Response<Body>) -> Result<String> {
-    let location =
-        response.headers().get(header::LOCATION).context("the registry does not say where to send the blob")?;
+    let location = response
+        .headers()
+        .get(header::LOCATION)
+        .context("the registry did not send the address for the blob (`location`)")?;
     Ok(location.to_str()?.to_owned())
 }
 

@@ -33,29 +33,29 @@ pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Imp
         spec.ignore(&["description"]);
         spec.elsewhere(
             &["ingress", "ingressDeny", "enableDefaultDeny", "nodeSelector"],
-            "the platform's own policy goes on saying it",
+            "the platform's own policy still applies",
             report,
         );
         if let Some(denied) = spec.take("egressDeny") {
-            report.lost("spec.egressDeny", denied.to_string(), "of it is allowed what another rule allows");
+            report.lost("spec.egressDeny", denied.to_string(), "what other rules allow is allowed");
         }
         let from = match callers {
             Some(caller) => {
                 let what = format!("pods of {caller}");
-                report.elsewhere("spec.endpointSelector", what, "the trust domain is taken for cluster.local");
+                report.elsewhere("spec.endpointSelector", what, "the trust domain cluster.local is assumed");
                 Some(caller)
             }
             None if is_one_place => {
-                let what = "which pods it is for";
-                report.elsewhere("spec.endpointSelector", what, "the policy decides wherever it is put to work");
+                let what = "the Pods that it applies to";
+                report.elsewhere("spec.endpointSelector", what, "the policy applies wherever you deploy it");
                 None
             }
             None => {
-                let what = "policies for different pods, which no `from` can tell apart";
+                let what = "policies for different Pods that `from` cannot distinguish";
                 report.lost(
                     "spec.endpointSelector",
                     what,
-                    "nothing of it is allowed: import one kind of pods at a time",
+                    "it allows nothing: import the policies of one kind of Pods at a time",
                 );
                 draft.no_egress_rule(format!("{}: {what}", report.place("spec.endpointSelector")));
                 continue;
@@ -94,7 +94,7 @@ fn callers(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<S
 
 fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let lost = |at: &str, what: String, draft: &mut PolicyDraft, report: &mut ImportReport| {
-        report.lost(at, what.clone(), "nothing is allowed by it");
+        report.lost(at, what.clone(), "it allows nothing");
         draft.no_egress_rule(format!("{}: {what}", report.place(at)));
     };
     // An invalid list would allow everything that it does not mention.
@@ -120,7 +120,9 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
                 Some(name) => hosts.push(map([("host", text(format!("*.{name}")))])),
                 None if !pattern.contains('*') => hosts.push(map([("host", text(pattern))])),
                 None => {
-                    let what = format!("{pattern}: its star stays within one label, and that of a policy does not");
+                    let what = format!(
+                        "{pattern}: its star is a part of one label, and a star in a policy is one or more labels"
+                    );
                     lost(&entry.at("matchPattern"), what, draft, report);
                 }
             }
@@ -133,7 +135,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
                 Node::String(range) => hosts.push(map([("cidr", text(range.as_str()))])),
                 item => match (item.get("cidr"), item.get("except")) {
                     (Some(Node::String(range)), None) => hosts.push(map([("cidr", text(range.as_str()))])),
-                    _ => lost(&at, format!("{item}: a range with holes, or of a group"), draft, report),
+                    _ => lost(&at, format!("{item}: a range with exceptions, or of a group"), draft, report),
                 },
             }
         }
@@ -145,7 +147,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
         }
     }
     if let Some(value) = rule.take("icmps").or_else(|| rule.take("authentication")) {
-        report.elsewhere(rule.path(), value.to_string(), "it is not HTTP, which alone a policy decides");
+        report.elsewhere(rule.path(), value.to_string(), "it is not HTTP, and a policy only decides HTTP");
     }
     // HTTP rules of an entry apply to its own ports.
     let mut entries: Vec<Ports> = Vec::new();
@@ -167,7 +169,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
                 }
                 _ => {
                     let what = format!("port {number} {protocol}");
-                    report.elsewhere(port.path(), what, "it is not HTTP, which alone a policy decides");
+                    report.elsewhere(port.path(), what, "it is not HTTP, and a policy only decides HTTP");
                 }
             }
         }
@@ -180,7 +182,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
         entries.push(entry);
     }
     if !rule.rest().is_empty() || is_lost {
-        return lost(rule.path(), "it has conditions that a policy has not".to_owned(), draft, report);
+        return lost(rule.path(), "it has conditions that a policy does not have".to_owned(), draft, report);
     }
     let mut all = Vec::new();
     node_of(&hosts, None, from).into_iter().for_each(|node| all.push((node, Vec::new())));
@@ -192,7 +194,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
         }
     }
     if all.is_empty() {
-        draft.no_egress_rule(format!("{}: it names no host, so nothing is allowed by it", report.place(rule.path())));
+        draft.no_egress_rule(format!("{}: it names no host, so it allows nothing", report.place(rule.path())));
     }
     let is_one = all.len() == 1;
     for (i, (node, http)) in all.into_iter().enumerate() {
@@ -240,7 +242,7 @@ fn http(
     report: &mut ImportReport,
 ) {
     let lost = |at: &str, what: String, draft: &mut PolicyDraft, report: &mut ImportReport| {
-        report.lost(at, what.clone(), "nothing is allowed by it");
+        report.lost(at, what.clone(), "it allows nothing");
         draft.no_egress_rule(format!("{}: {what}", report.place(at)));
     };
     for (i, entry) in http.iter().enumerate() {
@@ -251,7 +253,7 @@ fn http(
             match super::matching::methods_of(&method) {
                 Some(methods) => node.push(("methods", Node::List(methods.into_iter().map(text).collect()))),
                 None => {
-                    lost(&at, format!("method {method}: a policy knows methods by name only"), draft, report);
+                    lost(&at, format!("method {method}: a policy only matches methods by name"), draft, report);
                     continue;
                 }
             }

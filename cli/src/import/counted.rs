@@ -1,21 +1,21 @@
 //! Determines the requests of a limit that is attached to an object: those that the object's rules take, and that no
 //! earlier rule takes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use penstock_policy::document::Node;
 
 use super::matching::{Match, PathSet, excludes, inverted};
 use super::paths::{self, PathRemainder};
+use super::placed_index::PlacedIndex;
 use super::table::{ImportedRule, Placed, RuleAction, RuleHost};
 
-/// A limit for the requests of an object's rules.
+/// A limit for the requests of the rules of some objects, which are counted together.
 #[derive(Debug)]
 pub struct TaggedLimit {
-    /// The object.
-    pub tag: String,
-    /// Rules of the object that have their own limits.
+    /// The objects. Never empty.
+    pub tags: Vec<String>,
+    /// Rules of the objects that have their own limits.
     pub except: Vec<String>,
     /// Additional matches of which one must be true. Never empty.
     pub also: Vec<Match>,
@@ -29,70 +29,17 @@ pub struct TaggedLimit {
 pub struct PlacedRules<'p> {
     placed: &'p [Placed],
     by_tag: HashMap<&'p str, Vec<usize>>,
-    /// By the letters of the host from the end, so that all hosts below a name stand together.
-    by_host: BTreeMap<String, PathIndex<'p>>,
-}
-
-/// Rules by the paths of their entries, so that only those need be compared that may have a path in common.
-#[derive(Default)]
-struct PathIndex<'p> {
-    /// By a literal path, or the beginning of paths.
-    literal: BTreeMap<&'p str, Vec<usize>>,
-    /// With any path, or an expression.
-    others: Vec<usize>,
-}
-
-/// The letters with which all paths of a set begin; `None`: an expression, or all paths.
-fn literal(path: &PathSet) -> Option<&str> {
-    match path {
-        PathSet::Exact(path) | PathSet::Segments(path) | PathSet::Letters(path) => Some(path),
-        PathSet::Any | PathSet::Regex(_) => None,
-    }
-}
-
-impl<'p> PathIndex<'p> {
-    fn add(&mut self, path: &'p PathSet, rule: usize) {
-        match literal(path) {
-            Some(literal) => self.literal.entry(literal).or_default().push(rule),
-            None => self.others.push(rule),
-        }
-    }
-
-    /// Adds the rules that may have a path in common with `path`.
-    fn find(&self, path: &PathSet, found: &mut BTreeSet<usize>) {
-        found.extend(&self.others);
-        let Some(letters) = literal(path) else {
-            return found.extend(self.literal.values().flatten());
-        };
-        let beginnings = (0..letters.len()).filter_map(|end| letters.get(..end));
-        found.extend(beginnings.filter_map(|beginning| self.literal.get(beginning)).flatten());
-        let from = self.literal.range::<str, _>((Bound::Included(letters), Bound::Unbounded));
-        found.extend(from.take_while(|(path, _)| path.starts_with(letters)).flat_map(|(_, rules)| rules));
-    }
-}
-
-/// The key of a host in the index.
-fn from_the_end(host: &RuleHost) -> String {
-    match host {
-        RuleHost::Exact(name) => name.chars().rev().collect(),
-        RuleHost::Star(name) => name.chars().rev().chain(".*".chars()).collect(),
-        RuleHost::Any => "*".to_owned(),
-    }
+    index: PlacedIndex<'p>,
 }
 
 impl<'p> PlacedRules<'p> {
     /// Rules in the order in which they are evaluated.
     pub fn new(placed: &'p [Placed]) -> PlacedRules<'p> {
         let mut by_tag: HashMap<&str, Vec<usize>> = HashMap::new();
-        let mut by_host: BTreeMap<String, PathIndex<'_>> = BTreeMap::new();
         for (i, one) in placed.iter().enumerate() {
             one.rule.tags.iter().for_each(|tag| by_tag.entry(tag).or_default().push(i));
-            for host in &one.hosts {
-                let index = by_host.entry(from_the_end(host)).or_default();
-                one.rule.matches.iter().for_each(|entry| index.add(&entry.path, i));
-            }
         }
-        PlacedRules { placed, by_tag, by_host }
+        PlacedRules { placed, by_tag, index: PlacedIndex::new(placed) }
     }
 
     /// The `matches` of a limit; an empty list matches every request.
@@ -101,33 +48,10 @@ impl<'p> PlacedRules<'p> {
             limit.also.iter().map(|also| self.requests_of(limit, also)).collect();
         let lists: Vec<Vec<Node>> = all?.into_iter().flatten().collect();
         match () {
-            () if lists.is_empty() => Err("no rule here is limited by it".to_owned()),
+            () if lists.is_empty() => Err("it limits none of the rules".to_owned()),
             () if lists.iter().any(Vec::is_empty) => Ok(Vec::new()),
             () => Ok(lists.concat()),
         }
-    }
-
-    /// The rules before one that may have requests in common with it.
-    fn before(&self, i: usize, mine: &Placed) -> BTreeSet<usize> {
-        let mut indexes: BTreeMap<&str, &PathIndex<'_>> = BTreeMap::new();
-        for host in &mine.hosts {
-            let wider = std::iter::once(host.clone()).chain(host.around()).map(|host| from_the_end(&host));
-            indexes
-                .extend(wider.filter_map(|key| self.by_host.get_key_value(&key)).map(|(key, index)| (&**key, index)));
-            let below = match host {
-                RuleHost::Exact(_) => continue,
-                RuleHost::Star(name) => format!("{}.", name.chars().rev().collect::<String>()),
-                RuleHost::Any => String::new(),
-            };
-            let from = self.by_host.range::<str, _>((Bound::Included(&*below), Bound::Unbounded));
-            indexes.extend(from.take_while(|(key, _)| key.starts_with(&below)).map(|(key, index)| (&**key, index)));
-        }
-        let mut found = BTreeSet::new();
-        for index in indexes.values() {
-            mine.rule.matches.iter().for_each(|entry| index.find(&entry.path, &mut found));
-        }
-        found.split_off(&i);
-        found
     }
 
     /// The entries of `matches` for the requests that a limit counts (an empty list for all requests, `None` for no
@@ -135,14 +59,16 @@ impl<'p> PlacedRules<'p> {
     fn requests_of(&self, limit: &TaggedLimit, also: &Match) -> Result<Option<Vec<Node>>, String> {
         let placed = self.placed;
         let is_mine = |rule: &ImportedRule| {
-            rule.tags.contains(&limit.tag) && !rule.tags.iter().any(|tag| limit.except.contains(tag))
+            rule.tags.iter().any(|tag| limit.tags.contains(tag))
+                && !rule.tags.iter().any(|tag| limit.except.contains(tag))
         };
-        let mut entries = Vec::new();
-        for &i in self.by_tag.get(limit.tag.as_str()).into_iter().flatten() {
+        let (mut entries, mut known) = (Vec::new(), HashSet::new());
+        let of_tags = limit.tags.iter().filter_map(|tag| self.by_tag.get(tag.as_str()));
+        for i in of_tags.flatten().copied().collect::<BTreeSet<usize>>() {
             let Some(mine) = placed.get(i).filter(|mine| is_mine(&mine.rule)) else { continue };
-            let before = self.before(i, mine);
+            let before = self.index.before(i, mine);
             if let RuleAction::Omit(why) = &mine.rule.action {
-                return Err(format!("when its rule {} holds cannot be said ({why})", mine.rule.name));
+                return Err(format!("it is unclear when its rule {} matches ({why})", mine.rule.name));
             }
             for entry in &mine.rule.matches {
                 let mut entry = entry.clone();
@@ -184,7 +110,7 @@ impl<'p> PlacedRules<'p> {
                         ([condition], [], []) if is_whole => (&mut entry.headers, condition),
                         ([], [condition], []) if is_whole => (&mut entry.query, condition),
                         ([], [], [condition]) if is_whole => (&mut entry.claims, condition),
-                        _ => return Err(format!("some of its requests are those of rule {}", earlier.rule.name)),
+                        _ => return Err(format!("some of its requests match rule {}", earlier.rule.name)),
                     };
                     let inverted = inverted(condition);
                     if !list.contains(&inverted) {
@@ -202,7 +128,7 @@ impl<'p> PlacedRules<'p> {
                     PathRemainder::Nothing => is_empty = true,
                     PathRemainder::Paths(rest) => entry.path = rest,
                     PathRemainder::Unknown => {
-                        return Err("its paths and those of other rules are expressions".to_owned());
+                        return Err("its paths and those of other rules are regular expressions".to_owned());
                     }
                 }
                 if also.path != entry.path && also.path != PathSet::Any {
@@ -213,7 +139,7 @@ impl<'p> PlacedRules<'p> {
                             is_empty = true;
                             entry.path
                         }
-                        () => return Err("which paths both have cannot be said".to_owned()),
+                        () => return Err("it is unclear which paths both match".to_owned()),
                     };
                 }
                 if is_empty {
@@ -223,7 +149,7 @@ impl<'p> PlacedRules<'p> {
                 // A wildcard for all hosts makes the other hosts redundant.
                 let hosts = if mine.hosts.contains(&RuleHost::Any) { Vec::new() } else { hosts };
                 match entry.node(&hosts) {
-                    Some(node) if entries.contains(&node) => {}
+                    Some(node) if !known.insert(format!("{node:?}")) => {}
                     Some(node) => entries.push(node),
                     None => return Ok(Some(Vec::new())),
                 }

@@ -2,6 +2,7 @@
 //! missing.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use penstock_policy::document::Node;
 use penstock_policy::{Module, Problem, Problems, check};
@@ -59,6 +60,16 @@ impl PolicyDraft {
         }
     }
 
+    /// Gives back a name that [`PolicyDraft::name`] has made of `wanted`.
+    fn release(&mut self, list: &str, wanted: &str, name: &str) {
+        self.names.remove(&format!("{list} {name}"));
+        if name != wanted
+            && let Some(next) = self.numbers.get_mut(&format!("{list} {wanted}"))
+        {
+            *next -= 1;
+        }
+    }
+
     /// Adds a limit, or a comment when a policy cannot express it.
     pub fn limit(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut ImportReport) {
         let mut node = vec![("name", text(self.name("limit", name)))];
@@ -81,7 +92,7 @@ impl PolicyDraft {
         node.extend(rest);
         let node = map(node);
         let policy = map([("egress", map([("rules", Node::List(vec![node.clone()]))]))]);
-        let item = checked(&policy, node, place, "nothing is allowed by it", report);
+        let item = checked(&policy, node, place, "it allows nothing", report);
         self.egress.push(item);
     }
 
@@ -97,8 +108,8 @@ impl PolicyDraft {
         if self.table.is_mixed() {
             report.lost(
                 "",
-                "routes of Traefik beside those of other gateways",
-                "whose rules would decide about one host is not known: those of Traefik come last",
+                "routes of Traefik together with those of other gateways",
+                "it is unclear whose rules decide requests to the same host: those of Traefik come last",
             );
         }
         let placed = std::mem::take(&mut self.table).order();
@@ -117,18 +128,19 @@ impl PolicyDraft {
         for (i, placed) in placed.iter().enumerate() {
             match &placed.rule.action {
                 RuleAction::Leave(why) if last.is_none_or(|last| i > last) => {
-                    self.rules.push(DraftItem { comment: Some(format!("{}: {why}", placed.rule.name)), node: None });
+                    self.no_rule(format!("{}: {why}", placed.rule.name));
                 }
                 _ => self.place(placed, &route, report),
             }
         }
         let unrouted = Node::String(UNROUTED.to_owned());
         if self.rules.iter().any(|item| item.node.as_ref().and_then(|node| node.get("route")) == Some(&unrouted)) {
-            let what = format!("the route `{UNROUTED}` is for requests that the source answers itself or not at all");
+            let what =
+                format!("the route `{UNROUTED}` is for requests that the source answers itself or does not match");
             report.elsewhere(
                 "",
                 what,
-                "let it lead nowhere: with no route for it, the platform's own rules go on deciding",
+                "do not create a destination for it: without one, the platform's own rules decide these requests",
             );
         }
         let rules = PlacedRules::new(&placed);
@@ -139,7 +151,7 @@ impl PolicyDraft {
                     let name = match limit_node.iter().position(|(key, _)| *key == "name").map(|i| limit_node.remove(i))
                     {
                         Some((_, Node::String(name))) => name,
-                        _ => limit.tag.clone(),
+                        _ => limit.tags.concat(),
                     };
                     if !matches.is_empty() {
                         limit_node.insert(0, ("matches", Node::List(matches)));
@@ -149,18 +161,18 @@ impl PolicyDraft {
                 Err(why) => {
                     report.lost_at(
                         &limit.place,
-                        format!("which requests it counts cannot be said: {why}"),
+                        format!("it is unclear which requests it counts: {why}"),
                         "the limit is left out",
                     );
-                    self.no_limit(format!("{}: which requests it counts cannot be said: {why}", limit.place));
+                    self.no_limit(format!("{}: it is unclear which requests it counts: {why}", limit.place));
                 }
             }
         }
         if self.has_egress && (!self.rules.is_empty() || !self.limits.is_empty()) {
             report.elsewhere(
                 "",
-                "rules for what comes in and for what leaves",
-                "they run in different places: `penstock render` takes them apart",
+                "rules for incoming requests and rules for outgoing requests",
+                "they run in different places: `penstock render` makes a plugin for each",
             );
         }
     }
@@ -169,7 +181,7 @@ impl PolicyDraft {
     fn place(&mut self, placed: &Placed, route: &dyn Fn(&ImportedDestination) -> String, report: &mut ImportReport) {
         let rule = &placed.rule;
         if let RuleAction::Omit(why) = &rule.action {
-            self.rules.push(DraftItem { comment: Some(format!("{}: {why}", rule.name)), node: None });
+            self.no_rule(format!("{}: {why}", rule.name));
             return;
         }
         let name = self.name("rule", &rule.name);
@@ -216,18 +228,38 @@ impl PolicyDraft {
                 let why = said(&problems);
                 // Without these effects the upstream would see different requests, so the rule leaves them alone.
                 let can_leave = check(&policy(&leave, None), Module::Suite).is_ok();
+                if !can_leave && let Some((valid, invalid)) = parted(rule) {
+                    self.release("rule", &rule.name, &name);
+                    for matches in invalid.into_iter().map(|entry| vec![entry]).chain(valid) {
+                        let rule = Rc::new(ImportedRule { matches, ..ImportedRule::clone(rule) });
+                        self.place(&Placed { hosts: placed.hosts.clone(), rule }, route, report);
+                    }
+                    return;
+                }
                 let consequence = if can_leave {
                     "its requests are left to the platform"
                 } else {
-                    "the rule is left out: its requests fall to those after it"
+                    "it is left out: its requests go to the rules after it"
                 };
                 let place = if rule.place.is_empty() { &rule.name } else { &rule.place };
                 report.lost_at(place, why.clone(), consequence);
-                self.rules.push(DraftItem {
-                    comment: Some(format!("{}: {why}", rule.name)),
-                    node: can_leave.then_some(leave),
-                });
+                let comment = format!("{}: {why}", rule.name);
+                match can_leave {
+                    true => self.rules.push(DraftItem { comment: Some(comment), node: Some(leave) }),
+                    false => {
+                        self.release("rule", &rule.name, &name);
+                        self.no_rule(comment);
+                    }
+                }
             }
+        }
+    }
+
+    /// Adds a comment instead of a rule, unless it stands there already, for other hosts.
+    fn no_rule(&mut self, comment: String) {
+        let comments = self.rules.iter().rev().take_while(|item| item.node.is_none());
+        if !comments.into_iter().any(|item| item.comment.as_ref() == Some(&comment)) {
+            self.rules.push(DraftItem { comment: Some(comment), node: None });
         }
     }
 
@@ -337,9 +369,22 @@ fn canary_of(name: &str, split: &WeightedSplit, route: &dyn Fn(&ImportedDestinat
     map(node)
 }
 
+/// The matches of a rule that are valid, if there are any, and the others; `None` when each is valid by itself, or the rule has
+/// only one.
+fn parted(rule: &ImportedRule) -> Option<(Option<Vec<Match>>, Vec<Match>)> {
+    let is_valid = |entry: &Match| {
+        let matches = entry.node(&[]).map(|node| ("matches", Node::List(vec![node])));
+        let rule = map([("name", text("a")), ("route", text("a"))].into_iter().chain(matches));
+        check(&map([("routes", map([("rules", Node::List(vec![rule]))]))]), Module::Suite).is_ok()
+    };
+    let (valid, invalid): (Vec<Match>, Vec<Match>) = rule.matches.iter().cloned().partition(is_valid);
+    (rule.matches.len() > 1 && !invalid.is_empty()).then(|| (Some(valid).filter(|valid| !valid.is_empty()), invalid))
+}
+
 /// The problem in a policy with only one part.
 fn said(problems: &Problems) -> String {
-    const PART: [&str; 4] = ["routes.rules[0].", "rateLimits[0].", "egress.rules[0].", "canaries[0]."];
+    const PART: [&str; 5] =
+        ["routes.rules[0].matches[0].", "routes.rules[0].", "rateLimits[0].", "egress.rules[0].", "canaries[0]."];
     let of_part = |problem: &Problem| {
         let text = problem.to_string();
         PART.iter().find_map(|part| text.strip_prefix(part)).map_or_else(|| text.clone(), str::to_owned)

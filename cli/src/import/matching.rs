@@ -97,6 +97,20 @@ impl Match {
     }
 }
 
+/// Why a header's value is not imported.
+pub const FILLED_IN: &str = "Envoy fills in a part of the value; a policy sets fixed values";
+
+/// Whether Envoy replaces a part of a header's value, such as `%REQ(x-a)%` or `%PROTOCOL%`, with something of the request.
+/// A policy sets values as they are written.
+pub fn is_filled_in(value: &str) -> bool {
+    let is_command = |text: &str| {
+        let name = text.split('(').next().unwrap_or_default();
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    // Two signs are one literal sign.
+    value.replace("%%", "").split('%').skip(1).any(is_command)
+}
+
 /// A condition on a header or parameter.
 pub fn condition(name: &str, kind: &str, value: &str) -> Node {
     let mut node = vec![("name", text(name))];

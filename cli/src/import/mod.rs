@@ -14,6 +14,7 @@ mod istio;
 mod matching;
 pub(crate) mod objects;
 mod paths;
+mod placed_index;
 mod ratelimit;
 mod reader;
 mod report;
@@ -28,39 +29,40 @@ use anyhow::Context as _;
 use penstock_policy::document::Node;
 use penstock_policy::{Module, check};
 
+use crate::inputs::{self, InputFile};
 use crate::manifests;
 use crate::output::{Output, count};
-use crate::source;
 use crate::yaml::Located;
 use draft::PolicyDraft;
 use objects::{Objects, is};
 use report::ImportReport;
 pub use table::UNROUTED;
 
-/// Turn the configuration of other products into a policy.
+/// Convert the configuration of other products to a policy.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kubectl get ingress -A -o yaml | penstock import - > policy.yaml\n  \
     penstock import virtual-service.yaml http-route.yaml --strict > policy.yaml\n  \
     penstock import ratelimit.yaml --report report.json\n\n\
-    Reads: Ingress (ingress-nginx), Istio's VirtualService, DestinationRule, ServiceEntry and local rate limits, the\n\
+    Supported: Ingress (ingress-nginx), Istio's VirtualService, DestinationRule, ServiceEntry and local rate limits, the\n\
     Gateway API's HTTPRoute, GRPCRoute and Gateway, Envoy Gateway's BackendTrafficPolicy, Traefik's IngressRoute,\n\
     Middleware and TraefikService, the configuration of envoyproxy/ratelimit, Smokescreen's ACLs, and Cilium's toFQDNs.\n\
-    The policy goes to standard output; what is not in it goes to standard error, with its place and what comes of it.")]
+    Prints the policy to standard output. Standard error lists what was not imported, where it is, and the consequence.")]
 pub struct Args {
-    /// Files of any number of documents, YAML or JSON; `-` is standard input.
+    /// Files with any number of YAML or JSON documents, or folders with such files; `-` is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// End with status 1 when something is not in the policy that changes decisions.
+    /// Exit with status 1 if something that changes decisions was not imported.
     #[arg(long)]
     strict: bool,
-    /// Write where the routes lead and what was not imported to this file, as JSON.
+    /// Write the destinations of the routes, and what was not imported, to this file as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
 /// The kinds that are imported, with their groups.
-const KINDS: [(&str, &str); 21] = [
-    ("Ingress", "networking.k8s.io"),
+const KINDS: [(&str, &str); 22] = [
+    ("Ingress", ingress::GROUPS[0]),
+    ("Ingress", ingress::GROUPS[1]),
     ("VirtualService", "networking.istio.io"),
     ("DestinationRule", "networking.istio.io"),
     ("ServiceEntry", "networking.istio.io"),
@@ -92,9 +94,7 @@ impl Args {
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let mut report = ImportReport::default();
         let mut documents = Vec::new();
-        for path in &self.files {
-            let text = source::read_text(path)?;
-            let name = source::display(path);
+        for InputFile { name, text, .. } in inputs::read(&self.files)? {
             let read = Located::read_all(&text).map_err(|error| anyhow::anyhow!("{name}: not YAML: {error}"))?;
             for located in read {
                 // `kubectl get -o yaml` prints a list.
@@ -106,7 +106,9 @@ impl Args {
         }
         let (draft, known) = import(&documents, &mut report);
         if let (0, Some((name, _))) = (known, documents.iter().find(|(_, node)| manifests::has_section(node))) {
-            anyhow::bail!("{name} is a policy already: `penstock check` checks it, `penstock render` puts it to work");
+            anyhow::bail!(
+                "{name} is a policy already: `penstock check` checks it, `penstock render` prints its manifests"
+            );
         }
         anyhow::ensure!(
             known > 0,
@@ -168,7 +170,7 @@ fn import(documents: &[(String, Node)], report: &mut ImportReport) -> (PolicyDra
             () => {
                 known -= 1;
                 let what = if kind.is_empty() { "a document of an unknown kind" } else { kind };
-                report.elsewhere("", what, "it is not read: `penstock import --help` says what is");
+                report.elsewhere("", what, "it is not read: `penstock import --help` lists what is");
             }
         }
     }

@@ -70,11 +70,11 @@ pub fn configuration(node: &Node, draft: &mut PolicyDraft, report: &mut ImportRe
     let reader = FieldReader::new(node, "", report);
     let domain = reader.string("domain", report).unwrap_or_default();
     report.object = format!("domain {domain}");
-    let what = "one count for all proxies, in windows that begin anew";
+    let what = "one count for all proxies, in fixed windows";
     report.elsewhere(
         "domain",
         what,
-        "each proxy counts for itself, and windows slide; `scope: {global: …}` counts together",
+        "each proxy counts separately, without fixed windows; `scope: {global: …}` counts for all proxies",
     );
     list(reader.list("descriptors", report), "descriptors", &Parts::default(), draft, report);
     reader.end(report);
@@ -110,18 +110,20 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
         } else if key.is_empty() {
             Some("it has no key".to_owned())
         } else if is_repeated {
-            Some("it is there twice, which the service refuses".to_owned())
+            Some("it occurs twice, which the service refuses".to_owned())
         } else {
             let shared = matches!(descriptor.take("share_threshold"), Some(Node::Bool(true)));
             part(key, value.as_deref(), shared, &siblings.others(i, entry), &mut parts).err()
         };
         if let Some(why) = lost {
-            report.lost(&at, format!("{}: {why}", parts.names.join("-")), "it and all below it are left out");
+            report.lost(&at, format!("{}: {why}", parts.names.join("-")), "it and its nested descriptors are left out");
             draft.no_limit(format!("{}: {why}", report.place(&at)));
             continue;
         }
         if let DescriptorKey::Header(header) = DescriptorKey::of(key) {
-            let what = format!("{header} is taken for the request header of that name: Envoy's actions say what it is");
+            let what = format!(
+                "{header} is assumed to be the request header of that name: Envoy's configuration defines what it is"
+            );
             report.elsewhere(&at, what, "a request without that header is not counted");
         }
         let shadow = descriptor.flag("shadow_mode", report) || descriptor.flag("quota_mode", report);
@@ -191,13 +193,17 @@ impl<'e> Siblings<'e> {
 /// Adds the conditions of one entry of a descriptor. Returns an error when a policy cannot express them.
 fn part(key: &str, value: Option<&str>, shared: bool, others: &[&str], parts: &mut Parts) -> Result<(), String> {
     match (DescriptorKey::of(key), value) {
-        (DescriptorKey::Elsewhere, _) => return Err("when Envoy sends it is not said here".to_owned()),
+        (DescriptorKey::Elsewhere, _) => {
+            return Err("this configuration does not define when Envoy sends it".to_owned());
+        }
         (DescriptorKey::Address, Some(_)) => return Err("a policy has no condition on addresses".to_owned()),
         (DescriptorKey::Address, None) if key == "masked_remote_address" => {
-            return Err("how it is masked is not said here".to_owned());
+            return Err("this configuration does not define how it is masked".to_owned());
         }
         (DescriptorKey::Address, None) if !others.is_empty() => {
-            return Err("other entries are for some addresses, and a policy has no condition on addresses".to_owned());
+            return Err(
+                "other entries apply to single addresses, and a policy has no condition on addresses".to_owned()
+            );
         }
         (DescriptorKey::Address, None) => parts.key.push(map([("sourceAddress", map([]))])),
         (DescriptorKey::Path, value) => {
@@ -209,7 +215,7 @@ fn part(key: &str, value: Option<&str>, shared: bool, others: &[&str], parts: &m
         }
         (DescriptorKey::Method, Some(value)) if !value.contains('*') => parts.method = Some(value.to_owned()),
         (DescriptorKey::Method, None) if others.is_empty() => parts.key.push(map([("method", map([]))])),
-        (DescriptorKey::Method, _) => return Err("a policy has no condition for all methods but some".to_owned()),
+        (DescriptorKey::Method, _) => return Err("a policy cannot exclude some methods".to_owned()),
         (DescriptorKey::Header(header), value) => {
             let of = |value: &str| match value.split_once('*') {
                 None => condition(header, "Exact", value),
@@ -229,7 +235,7 @@ fn part(key: &str, value: Option<&str>, shared: bool, others: &[&str], parts: &m
 fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut PolicyDraft, report: &mut ImportReport) {
     limit.ignore(&["name"]);
     if let Some(replaced) = limit.take("replaces") {
-        report.lost(&limit.at("replaces"), replaced.to_string(), "both count, and the stricter one refuses");
+        report.lost(&limit.at("replaces"), replaced.to_string(), "both count, and the stricter one applies");
     }
     if limit.flag("unlimited", report) {
         // An entry without a limit: its values are excluded from the other entries.
@@ -242,19 +248,19 @@ fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut Policy
     let unit = limit.string("unit", report).unwrap_or_default();
     let Some(per) = crate::import::objects::unit(&unit) else {
         limit.ignore(&["requests_per_unit"]);
-        return out(&limit.at("unit"), format!("{unit:?} is no unit"), report);
+        return out(&limit.at("unit"), format!("{unit:?} is not a unit"), report);
     };
     let at = limit.at("requests_per_unit");
     let requests = match limit.integer("requests_per_unit", report) {
         None => return out(&at, "it is missing".to_owned(), report),
-        Some(0) => return out(&at, "0 refuses everything, which no limit does".to_owned(), report),
+        Some(0) => return out(&at, "0 refuses all requests, which a limit cannot do".to_owned(), report),
         Some(requests) => requests,
     };
     let path = match paths::without(&parts.path, &parts.not_paths) {
         PathRemainder::Nothing => return,
         PathRemainder::Paths(path) => path,
         PathRemainder::Unknown => {
-            return out(limit.path(), "which paths other entries leave cannot be said".to_owned(), report);
+            return out(limit.path(), "it is unclear which paths the other entries do not match".to_owned(), report);
         }
     };
     let matches = super::matching::Match {

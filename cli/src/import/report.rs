@@ -1,7 +1,7 @@
 //! The result of an import: the routes with their destinations, and what was not imported; human-readable, and as JSON
 //! for `--report`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
@@ -86,6 +86,21 @@ impl ImportReport {
         let field = |note: ImportNote| format!("{}: {}", note.place.rsplit(": ").next().unwrap_or_default(), note.what);
         let said = found.err().into_iter().chain(lost.into_iter().map(field)).collect::<Vec<_>>().join("; ");
         Err(if said.is_empty() { "a condition of it cannot be read".to_owned() } else { said })
+    }
+
+    /// Records that the routes belong to different `what` (such as Gateways), given the names for each object: a policy does
+    /// not know through which one a request comes.
+    pub fn several(&mut self, what: &str, of_objects: impl IntoIterator<Item = BTreeSet<String>>) {
+        let all: BTreeSet<BTreeSet<String>> = of_objects.into_iter().collect();
+        if all.len() > 1 {
+            let names: BTreeSet<&str> = all.iter().flatten().map(String::as_str).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            self.lost_at(
+                "",
+                format!("routes of different {what}: {}", names.join(", ")),
+                "each proxy that runs the policy also takes requests for the routes of the others: import those of one at a time",
+            );
+        }
     }
 
     fn add(&mut self, note: ImportNote) {

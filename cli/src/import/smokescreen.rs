@@ -42,7 +42,7 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let (deny, allow) = match denied {
         Ok(deny) => (deny, allow),
         Err(why) => {
-            report.lost("global_deny_list", why, "nothing of global_allow_list is allowed");
+            report.lost("global_deny_list", why, "global_allow_list allows nothing");
             (vec!["*".to_owned()], Vec::new())
         }
     };
@@ -56,12 +56,13 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
         if service.action == "enforce" {
             continue;
         }
-        let what = format!("action {}: a policy that refuses others reports or opens for nobody", service.action);
-        report.lost_at(&service.place, what.clone(), "beyond its allowed_domains it is refused");
+        let what =
+            format!("action {}: a policy cannot enforce for some services and report for others", service.action);
+        report.lost_at(&service.place, what.clone(), "requests to hosts outside its allowed_domains are refused");
         draft.no_egress_rule(format!("{}: {what}", service.place));
     }
     if !services.is_empty() {
-        let what = format!("services are known by the role in their certificate: `{ROLE}:NAME` in `from`");
+        let what = format!("services are identified by the role in their certificate: `{ROLE}:NAME` in `from`");
         report.elsewhere(
             "services",
             what,
@@ -77,7 +78,9 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let place = report.place("global_allow_list");
     let (refused, allowed): (Vec<String>, Vec<String>) = allow.into_iter().partition(denied);
     for domain in refused {
-        let what = format!("{domain}: global_deny_list has some of it, and a policy denies to everybody or nobody");
+        let what = format!(
+            "{domain}: global_deny_list contains a part of it, and a policy denies a host for all callers or for none"
+        );
         report.lost_at(&place, what.clone(), "it is refused");
         draft.no_egress_rule(format!("{place}: {what}"));
     }
@@ -102,8 +105,8 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
             |domain: &String| services.iter().all(|service| service.domains.iter().any(|own| covers(own, domain)));
         let (everybody, some): (Vec<String>, Vec<String>) = default.domains.iter().cloned().partition(covered);
         for domain in some {
-            let what = format!("{domain} for callers without a rule: `from` cannot say all but some");
-            report.lost_at(&default.place, what.clone(), "it is refused, unless another rule allows it");
+            let what = format!("{domain} for callers without a rule: `from` cannot exclude callers");
+            report.lost_at(&default.place, what.clone(), "it is refused unless another rule allows it");
             draft.no_egress_rule(format!("{}: {what}", default.place));
         }
         if !everybody.is_empty() {
@@ -127,7 +130,7 @@ fn read(service: &FieldReader<'_>, report: &mut ImportReport) -> AclService {
     };
     let proxies = service.strings("allowed_external_proxies", report);
     if !proxies.is_empty() {
-        let what = "a policy knows no proxies behind it";
+        let what = "a policy cannot name another proxy";
         report.lost(&service.at("allowed_external_proxies"), what, "such requests are refused");
     }
     if let Some(mitm) = service.take("mitm_domains") {
@@ -163,7 +166,7 @@ fn rule_for(
     };
     let (good, bad): (Vec<&String>, Vec<&String>) = domains.iter().partition(is_host);
     for domain in bad {
-        let what = format!("{domain}: no egress rule can have this host");
+        let what = format!("{domain}: an egress rule cannot contain this host");
         report.lost_at(&service.place, what.clone(), "it is refused");
         draft.no_egress_rule(format!("{}: {what}", service.place));
     }

@@ -265,7 +265,8 @@ impl RuleTable {
             }
             if !is_closed && wider {
                 let name = hosts.first().and_then(RuleHost::pattern).unwrap_or_else(|| "any-host".to_owned());
-                let why = "the source has no rule for other requests to this host, and looks at no other host's";
+                let why =
+                    "the source has no rule for other requests to this host, and does not use the rules of other hosts";
                 let rest =
                     ImportedRule::new(format!("{}-rest", name.replace("*.", "")), RuleAction::Leave(why.to_owned()));
                 placed.push(Placed { hosts: hosts.clone(), rule: Rc::new(rest) });

@@ -14,13 +14,13 @@ use crate::source;
     after_help = "Examples:\n  penstock init canary\n  penstock init egress --dir policies\n  penstock init rate-limit --print"
 )]
 pub struct Args {
-    /// What the policy is for.
+    /// The purpose of the policy.
     #[arg(value_enum, default_value = "routing")]
     purpose: Purpose,
     /// The folder to write into.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Overwrite files that are there.
+    /// Overwrite existing files.
     #[arg(long)]
     force: bool,
     /// Print the policy instead of writing files.
@@ -31,13 +31,13 @@ pub struct Args {
 /// What policies are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Purpose {
-    /// Routes by headers and cookies.
+    /// Routes by header and cookie.
     Routing,
     /// A share of the users for a new version.
     Canary,
-    /// Quotas for each client.
+    /// A limit for each client.
     RateLimit,
-    /// An allowlist for requests that leave.
+    /// An allowlist for outgoing requests.
     Egress,
 }
 

@@ -58,12 +58,12 @@ impl Why {
         match self {
             Why::Denied => "denied by the policy",
             Why::Address => "to an IP address",
-            Why::OddPort => "to an odd port",
-            Why::ManyNames => "to many names below one, each rarely",
+            Why::OddPort => "to an unusual port",
+            Why::ManyNames => "to many names below one parent, each rarely",
             Why::Ambiguous => "ambiguous: refused with 400",
-            Why::Identity => "by a caller that no rule can name",
+            Why::Identity => "by a caller whose identity a rule cannot contain",
             Why::NoIdentity => "by a caller without identity",
-            Why::RareHost => "to a host that the caller asks rarely",
+            Why::RareHost => "to a host that the caller rarely uses",
             Why::RareMethod => "with a method that is rare there",
             Why::RarePath => "to a path that is rare there",
         }

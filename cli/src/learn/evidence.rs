@@ -95,7 +95,7 @@ impl Evidence {
     }
 
     /// Whether it occurred on this many days.
-    pub fn has_days(&self, days: u32) -> bool {
+    fn has_days(&self, days: u32) -> bool {
         self.requests > 0 && self.days().max(1) >= days
     }
 

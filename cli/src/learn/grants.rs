@@ -286,7 +286,7 @@ pub fn add_stars(grants: &mut Grants, most: usize) {
 }
 
 /// Whether a wildcard above this name may be learned.
-pub fn takes_star(parent: &str) -> bool {
+fn takes_star(parent: &str) -> bool {
     parent.contains('.') && psl::suffix(parent.as_bytes()).is_none_or(|suffix| suffix.as_bytes() != parent.as_bytes())
 }
 

@@ -21,15 +21,15 @@ use crate::output::{Output, count};
 use crate::traffic::{self, ReadOptions};
 use crate::{replay, source, words, yaml_text};
 
-/// Propose a rate limit from recorded requests, and say who would have been refused.
+/// Propose a rate limit for recorded requests, and report which requests it would have refused.
 ///
-/// The rate is the busiest time of most keys, with headroom. The limit goes to standard output, in Shadow mode; the report to
-/// standard error.
+/// Takes the highest number of requests of each key in one period, then a percentile of these numbers, and adds
+/// headroom. Prints the limit in Shadow mode to standard output, and a report to standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock learn limits --key header:x-api-key access.log > limits.yaml\n  \
     penstock learn limits --key source --per 10s --percentile 95 --headroom 2 access.log")]
 pub struct Args {
-    /// What to count by: header:NAME, cookie:NAME, query:NAME, source, peer, host, path, method; several together are one key.
+    /// The key: header:NAME, cookie:NAME, query:NAME, source, peer, host, path or method. Several together are one key.
     #[arg(long, required = true, value_name = "KEY", value_parser = key)]
     key: Vec<ProposalKeyPart>,
     /// The recorded requests; `-`, the default, is standard input.
@@ -37,19 +37,20 @@ pub struct Args {
     logs: Vec<PathBuf>,
     #[command(flatten)]
     traffic: ReadOptions,
-    /// The time of the rate.
+    /// The period of the rate.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     per: RatePeriod,
-    /// How many of 100 keys the rate suits in their busiest time.
+    /// The percentage of keys whose busiest period is within the rate before headroom is added.
     #[arg(long, value_name = "PERCENT", default_value_t = 99.0, allow_negative_numbers = true, value_parser = number(0.1, 100.0))]
     percentile: f64,
-    /// How many times that the limit allows.
+    /// The factor by which the limit exceeds this rate.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.5, allow_negative_numbers = true, value_parser = number(1.0, 1000.0))]
     headroom: f64,
-    /// Print keys in full: those of headers, cookies and queries are secrets often.
+    /// Print keys in full. By default, values of headers, cookies and queries are shortened, because they are often
+    /// secrets.
     #[arg(long)]
     show_keys: bool,
-    /// Write the report to this file as well, as JSON.
+    /// Also write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -163,7 +164,7 @@ impl Args {
         }
         let policy = self.policy(self.parts(), limit, traffic.without_key > 0, true);
         writeln!(out, "# Proposed by `penstock learn limits` from {}.", count(traffic.events.len(), "request"))?;
-        writeln!(out, "# Shadow counts and logs only: enforce it when nobody is refused who should not be.")?;
+        writeln!(out, "# Shadow only counts and logs: set Enforce when it would refuse only what it should.")?;
         out.write_all(yaml_text::block(&policy, 0).as_bytes())?;
         Ok(true)
     }
@@ -323,7 +324,7 @@ impl Args {
             let _ = writeln!(out, "  {NAME}{}{NAME:#}: {refused} of {all} requests", key.key);
         }
         if report.refused.len() > MOST {
-            let _ = writeln!(out, "  and {} more: --report FILE has them all", report.refused.len() - MOST);
+            let _ = writeln!(out, "  and {} more: --report FILE contains all of them", report.refused.len() - MOST);
         }
         if report.without_key > 0 {
             let without = words::thousands(report.without_key);

@@ -28,8 +28,8 @@ use penstock_policy::document::{At, Context, Decode, Node};
 use penstock_policy::egress::EgressHost;
 use penstock_policy::wire::WireRequest;
 
-use crate::numbers::whole;
-use crate::output::Output;
+use crate::numbers::{MANY, whole};
+use crate::output::{Output, count};
 use crate::policy_file::{Invalid, PolicyFile};
 use crate::text::SourceText;
 use crate::traffic::{self, ReadOptions};
@@ -43,15 +43,15 @@ use report::{LearnReport, ReportFacts};
 use rules::LearnedRule;
 use write::RuleStyle;
 
-/// Learn an egress allowlist from recorded requests.
+/// Write an egress allowlist for recorded requests.
 ///
-/// The policy goes to standard output, a report to standard error. Reads what `replay` reads, and the lines that the
-/// modules write into Envoy's own log.
+/// Prints the policy to standard output and a report to standard error. Reads all formats of `replay`, and the lines
+/// that the modules write to Envoy's log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock learn access.log > policy.yaml\n  \
     penstock learn --min-days 3 --star zendesk.com --expires 30d --report report.json monday.log tuesday.log > policy.yaml\n  \
     kubectl logs -n istio-system deploy/egress | penstock learn --merge policy.yaml --patch | patch policy.yaml\n\n\
-    Of what is written: docs/learn.md.")]
+    docs/learn.md describes which rules are learned.")]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
@@ -61,41 +61,41 @@ pub struct Args {
     logs: Vec<PathBuf>,
     #[command(flatten)]
     traffic: ReadOptions,
-    /// Different requests of one caller to one host before anything is learned from them; repeats within a minute count
-    /// once.
+    /// Only learn from callers with at least this number of different requests to a host. Identical requests within a
+    /// minute count once.
     #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = whole::<u32>(1, 10_000))]
     min_requests: u32,
-    /// Days on which they must have come, half a day apart.
+    /// Only learn from requests on at least this number of days, at least half a day apart.
     #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true, value_parser = whole::<u32>(1, 366))]
     min_days: u32,
-    /// Learn `*.NAME` for what goes to names below NAME.
+    /// Learn `*.NAME` for requests to names below NAME.
     #[arg(long, value_name = "NAME")]
     star: Vec<String>,
-    /// Learn a star when one caller asks more than N names below one parent for the same; 0: never.
-    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = whole::<usize>(0, u64::MAX))]
+    /// Learn a wildcard if one caller uses more than N names below one parent in the same way; 0: never.
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = whole::<usize>(0, MANY))]
     star_above: usize,
-    /// A port that is not odd, besides 80, 443 and the default port.
+    /// A port to allow, in addition to 80, 443 and the default port.
     #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = whole::<u16>(1, 65_535))]
     port: Vec<u16>,
-    /// The port of names without one, where the log does not say: written as `defaultPort`.
+    /// The port of names without a port, if the log does not contain it; written as `defaultPort`.
     #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = whole::<u16>(1, 65_535), conflicts_with = "merge")]
     default_port: Option<u16>,
-    /// Learn nothing from callers without identity: such rules hold for any caller.
+    /// Do not learn from requests without an identity, because such rules apply to any caller.
     #[arg(long)]
     require_identity: bool,
-    /// When the rules end: after so many days (`30d`), on a day (`2027-01-31`), or `never`.
+    /// When the rules expire: after a number of days (`30d`), on a date (`2027-01-31`), or `never`.
     #[arg(long, value_name = "WHEN", default_value = "90d")]
     expires: String,
     /// The owner of rules whose callers have no namespace.
     #[arg(long, value_name = "TEXT", default_value = "unassigned")]
     owner: String,
-    /// Add what is missing to this policy, and keep everything in it.
+    /// Add missing rules to this policy, and keep everything else in it.
     #[arg(long, value_name = "POLICY")]
     merge: Option<PathBuf>,
-    /// Print what --merge adds as a patch (unified diff) instead of the whole policy.
+    /// Instead of the whole policy, print what --merge adds as a patch (unified diff).
     #[arg(long, requires = "merge")]
     patch: bool,
-    /// Write the report to this file as well, as JSON.
+    /// Also write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -174,7 +174,7 @@ impl Args {
         let stars = self.star.iter().map(|name| star(name)).collect::<anyhow::Result<Vec<String>>>()?;
         ensure!(
             !self.owner.trim().is_empty() && !self.owner.contains(char::is_control),
-            "--owner is empty, or no text"
+            "--owner is empty, or not text"
         );
         let mut log = LearnedLog {
             observer: Observer::new(existing.map(|existing| &existing.node), self.default_port)?,
@@ -265,7 +265,7 @@ impl Args {
         let without_time = counts.requests - counts.timed;
         if without_time > 0 && self.min_days > 1 {
             notes.push(format!(
-                "{} of {} requests have no time, so that nobody knows on how many days they came: log the time, or learn \
+                "{} of {} requests have no time, so it is unknown on how many days they were sent: log the time, or learn \
                  from one day with --min-days 1",
                 words::thousands(without_time),
                 words::thousands(counts.requests)
@@ -276,20 +276,20 @@ impl Args {
         }
         if is_unsaid {
             notes.push(
-                "the log does not say the port of names without one, nor does the policy, which needs `defaultPort: 443` for \
-                 these rules; or give --scheme"
+                "neither the log nor the policy defines the port of names without one: add `defaultPort: 443` to the policy, or \
+                 set --scheme"
                     .to_owned(),
             );
         } else if is_assumed {
             notes.push(
-                "the log does not say the port of names without one: 443 is assumed and written as `defaultPort`; \
-                 --default-port and --scheme say otherwise"
+                "the log does not contain the port of names without one: 443 is assumed and written as `defaultPort`; to \
+                 change it, set --default-port or --scheme"
                     .to_owned(),
             );
         }
         if rules.iter().any(|rule| rule.from.is_none()) {
             notes.push(
-                "some requests have no identity of their caller, and their rules hold for any caller: log \
+                "some requests have no identity of their caller, so their rules apply to any caller: log \
                  %DOWNSTREAM_PEER_URI_SAN%, or leave them out with --require-identity"
                     .to_owned(),
             );
@@ -440,14 +440,16 @@ fn expires(when: &str, now: Timestamp, last: Option<Timestamp>) -> anyhow::Resul
 fn head(report: &LearnReport) -> String {
     let days = report.days.as_ref().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();
     let suspicious: u64 = report.refused.iter().filter(|item| item.suspicious).map(|item| item.requests).sum();
+    let requests = |number: u64, what| count(usize::try_from(number).unwrap_or(usize::MAX), what);
+    let rare = report.requests.saturating_sub(report.covered + report.already_allowed + suspicious);
     format!(
         "Learned by `penstock learn` from {} requests{days}. They allow {} of them ({}).\n\
-         Not learned: {} suspicious requests and {} rare ones; the report lists them with who asked.\n\
-         Read each rule before you enforce it: what is allowed here is what happened, not what should.",
+         Not learned: {} and {}; the report lists them with their callers.\n\
+         Read each rule before you enforce it: they allow what happened, which may include what should not happen.",
         words::thousands(report.requests),
         words::thousands(report.covered),
         words::percent(report.share),
-        words::thousands(suspicious),
-        words::thousands(report.requests.saturating_sub(report.covered + report.already_allowed + suspicious)),
+        requests(suspicious, "suspicious request"),
+        requests(rare, "rare request"),
     )
 }

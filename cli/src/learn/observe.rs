@@ -57,7 +57,7 @@ pub struct Observation<'r> {
     pub is_address: bool,
     /// The port.
     pub port: ObservedPort,
-    /// The form.
+    /// The format.
     pub way: RequestWay,
     /// The canonical path; empty for a tunnel.
     pub path: Cow<'r, str>,

@@ -208,27 +208,28 @@ impl LearnReport {
         let complete = self.callers.iter().filter(|share| share.requests == share.covered).count();
         if !self.callers.is_empty() {
             let verb = if complete == 1 { "loses" } else { "lose" };
-            let _ = writeln!(out, "  {complete} of {} {verb} nothing", count(self.callers.len(), "caller"));
+            let _ = writeln!(out, "  {complete} of {} {verb} no request", count(self.callers.len(), "caller"));
         }
         for share in self.callers.iter().filter(|share| share.covered < share.requests).take(10) {
             let lost = share.requests - share.covered;
             let _ = writeln!(
                 out,
-                "  {NAME}{}{NAME:#} loses {} of {}",
+                "  {NAME}{}{NAME:#} {} {} of {}",
                 who(&share.caller),
+                if share.caller.is_some() { "loses" } else { "lose" },
                 thousands(lost),
                 thousands(share.requests)
             );
         }
         self.list(&mut out, "rare, not learned", false);
-        let _ = writeln!(out, "\n{HEAD}how wide the rules are{HEAD:#}");
+        let _ = writeln!(out, "\n{HEAD}how broad the rules are{HEAD:#}");
         let _ = writeln!(out, "  {} and {}", count(width.paths, "single path"), prefixes(width.prefixes));
         for (what, names) in [
             ("stars", &width.stars),
             ("for any caller", &width.any_caller),
             ("every path of its hosts", &width.every_path),
-            ("tunnels, whose bytes nobody reads", &width.tunnels),
-            ("connections, and so every method and path of their hosts", &width.connections),
+            ("tunnels, whose content the filter does not see", &width.tunnels),
+            ("connections, which means every method and path of their hosts", &width.connections),
         ] {
             if !names.is_empty() {
                 let shown = names.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -278,7 +279,11 @@ impl LearnReport {
             }
         }
         if items.len() > MOST {
-            let _ = writeln!(out, "    {} more: --report FILE has them all", thousands((items.len() - MOST) as u64));
+            let _ = writeln!(
+                out,
+                "    {} more: --report FILE contains all of them",
+                thousands((items.len() - MOST) as u64)
+            );
         }
     }
 }

@@ -127,7 +127,7 @@ impl Tree {
     }
 
     /// Adds all requests at this place and below.
-    pub fn sum_into(&self, sum: &mut Evidence, thresholds: EvidenceThresholds) {
+    fn sum_into(&self, sum: &mut Evidence, thresholds: EvidenceThresholds) {
         let own = self.here.iter().chain(&self.below);
         own.for_each(|evidence| sum.absorb(evidence, thresholds));
         if let Children::Named(named) = &self.children {

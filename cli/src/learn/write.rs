@@ -23,7 +23,7 @@ pub fn new_policy(rules: &[LearnedRule], style: &RuleStyle, default_port: Option
     out += "egress:\n  mode: Enforce\n";
     if let Some(port) = default_port {
         out += &format!(
-            "  # The log does not say the port of names without one: this is that to which the proxy goes.\n  defaultPort: {port}\n"
+            "  # The log does not contain the port of names without one: this is the port that the proxy connects to.\n  defaultPort: {port}\n"
         );
     }
     match rules.is_empty() {
@@ -50,16 +50,16 @@ fn items(rules: &[LearnedRule], style: &RuleStyle, indent: usize) -> String {
 fn comments(rule: &LearnedRule) -> Vec<String> {
     let mut comments = Vec::new();
     if rule.from.is_none() {
-        comments.push("For any caller: these requests came without identity.".to_owned());
+        comments.push("For any caller: these requests had no identity.".to_owned());
     }
     if rule.to.iter().any(|to| to.is_star) {
-        comments.push("A star: more names than are in the log.".to_owned());
+        comments.push("A wildcard: it allows more names than the log contains.".to_owned());
     }
     match rule.shape.class.form {
         AskedForm::Request => {}
-        AskedForm::Tunnel => comments.push("A tunnel: nobody reads what is in it.".to_owned()),
+        AskedForm::Tunnel => comments.push("A tunnel: the filter does not see its content.".to_owned()),
         AskedForm::Connection => {
-            comments.push("TLS connections, which nobody decrypts: every method and path of these hosts.".to_owned());
+            comments.push("TLS connections that are not decrypted: every method and path of these hosts.".to_owned());
         }
     }
     comments

@@ -11,7 +11,7 @@ pub struct Effort {
 }
 
 /// The warning that a search was not finished.
-pub const SPENT: &str = "has too many rules alike to compare them all: some that nothing reaches may not be listed";
+pub const SPENT: &str = "has too many similar rules to compare all of them: some unreachable rules may not be listed";
 
 /// The suggested action.
 pub const HELP: &str = "split the policy, or write rules for one destination as one rule";

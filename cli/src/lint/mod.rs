@@ -72,12 +72,13 @@ pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
             about_destination(to, &place, &mut warnings);
             let mut denies = denied.candidates(to).into_iter().flatten().filter_map(|at| egress.deny.get(*at));
             if denies.any(|deny| effort.spend(1) && destination_covers(deny, to)) {
-                let help = "take it out of one of the two lists: `deny` wins".to_owned();
+                let help = "remove it from one of the two lists: `deny` takes precedence".to_owned();
                 warnings.push(&place, "is allowed here and denied in `deny`", help);
             }
         }
         if let Some(by) = wider.of(i, &mut effort) {
-            let help = "everything that it allows the other allows too: take it out, or narrow the other".to_owned();
+            let help = "the other rule allows everything that this one allows: remove this one, or narrow the other"
+                .to_owned();
             warnings.push(&here, format!("is shadowed by the wider rule `{}`", by.name.0), help);
         }
     }
@@ -99,8 +100,8 @@ impl Warnings {
 fn about_time(rule: &EgressRuleDocument, at: &At<'_>, now: Timestamp, warnings: &mut Warnings) {
     let Some(end) = rule.expires else { return };
     if end <= now {
-        let help = "renew it, or take it out".to_owned();
-        warnings.push(&at.field("expires"), "has passed: the rule allows nothing any more", help);
+        let help = "renew it, or remove it".to_owned();
+        warnings.push(&at.field("expires"), "has passed: the rule no longer allows anything", help);
     }
     if rule.owner.is_none() || rule.reason.is_none() {
         let missing = match (&rule.owner, &rule.reason) {
@@ -108,8 +109,9 @@ fn about_time(rule: &EgressRuleDocument, at: &At<'_>, now: Timestamp, warnings: 
             (None, _) => "owner",
             _ => "reason",
         };
-        let help = "say who is asked, and why the rule is there, when it is about to expire".to_owned();
-        warnings.push(&at.field("expires"), format!("is an expiry without {missing}"), help);
+        let help =
+            "give the owner and the reason of the rule, so that somebody can decide whether to renew it".to_owned();
+        warnings.push(&at.field("expires"), format!("is set, but the rule has no {missing}"), help);
     }
 }
 
@@ -117,7 +119,7 @@ fn about_tunnels(rule: &EgressRuleDocument, at: &At<'_>, warnings: &mut Warnings
     let lists_connect = rule.methods.as_ref().map(|methods| methods.0.iter().any(|method| &*method.0 == "CONNECT"));
     if rule.connect && lists_connect == Some(false) {
         let help = "add CONNECT to `methods`, or leave `connect` out".to_owned();
-        warnings.push(&at.field("connect"), "opens nothing: `methods` does not list CONNECT", help);
+        warnings.push(&at.field("connect"), "has no effect: `methods` does not list CONNECT", help);
     }
     if !rule.connect && lists_connect == Some(true) {
         let help = "add connect: true, or leave CONNECT out".to_owned();
@@ -125,7 +127,7 @@ fn about_tunnels(rule: &EgressRuleDocument, at: &At<'_>, warnings: &mut Warnings
     }
     if rule.connect && rule.paths.is_some() {
         let help = "give tunnels a rule of their own".to_owned();
-        warnings.push(&at.field("connect"), "opens nothing: a tunnel has no path, and the rule has `paths`", help);
+        warnings.push(&at.field("connect"), "has no effect: a tunnel has no path, and the rule has `paths`", help);
     }
 }
 
@@ -137,8 +139,8 @@ fn about_destination(to: &Destination, at: &At<'_>, warnings: &mut Warnings) {
                 return;
             };
             let message = match suffix.typ() {
-                Some(psl::Type::Private) => "is a star over a suffix that many tenants share",
-                _ => "is a star over a public suffix",
+                Some(psl::Type::Private) => "is a wildcard over a suffix that many tenants share",
+                _ => "is a wildcard over a public suffix",
             };
             let help = format!("anybody can register a name below {}: list the ones that you mean", host.name);
             warnings.push(&at.field("host"), message, help);
@@ -191,8 +193,8 @@ mod tests {
         assert_eq!(
             lint(r#"{"name":"a","owner":"o","to":[{"host":"a.test"}],"expires":"2026-06-01T00:00:00Z"}"#),
             [
-                "egress.rules[0].expires: has passed: the rule allows nothing any more",
-                "egress.rules[0].expires: is an expiry without reason",
+                "egress.rules[0].expires: has passed: the rule no longer allows anything",
+                "egress.rules[0].expires: is set, but the rule has no reason",
             ]
         );
     }
@@ -200,9 +202,9 @@ mod tests {
     #[test]
     fn a_wildcard_over_a_public_suffix_is_a_warning() {
         for (host, expected) in [
-            ("*.co.uk", "is a star over a public suffix"),
-            ("*.github.io", "is a star over a suffix that many tenants share"),
-            ("*.s3.amazonaws.com", "is a star over a suffix that many tenants share"),
+            ("*.co.uk", "is a wildcard over a public suffix"),
+            ("*.github.io", "is a wildcard over a suffix that many tenants share"),
+            ("*.s3.amazonaws.com", "is a wildcard over a suffix that many tenants share"),
         ] {
             assert_eq!(
                 lint(&format!(r#"{{"name":"a","to":[{{"host":"{host}"}}]}}"#)),

@@ -52,7 +52,7 @@ fn list(entries: &[Node], at: &At<'_>, label: &str, own: &[OwnName], warnings: &
             warnings.push(
                 &here.field("name"),
                 message,
-                format!("choose another name: metrics have `{own}` of their own"),
+                format!("choose another name: metrics use `{own}` for something else"),
             );
         } else if let Some(other) = first.get(&written).filter(|other| *other != name) {
             let message = format!("shares its metrics with the {label} `{other}`");

@@ -35,13 +35,13 @@ pub fn routing(document: &Node) -> Vec<Problem> {
                 canaries.get(by - rules.len()).map_or(String::new(), |canary| format!("canary `{}`", canary.name.0))
             }
         };
-        let message = format!("is never reached: {by} and those before it take every request that it matches");
+        let message = format!("is never reached: {by} and those before it match every request that it matches");
         match (number.checked_sub(rules.len()), precedence) {
             (None, Precedence::FirstMatch) => {
-                warnings.push(&rule_list.index(*number), message, format!("move it above {by}, or take it out"));
+                warnings.push(&rule_list.index(*number), message, format!("move it above {by}, or remove it"));
             }
             (None, Precedence::GatewayApi) => {
-                let help = format!("{by} wins wherever it matches: make it more specific, or take it out");
+                let help = format!("{by} takes precedence wherever it matches: make it more specific, or remove it");
                 warnings.push(&rule_list.index(*number), message, help);
             }
             (Some(canary), _) if by.starts_with("rule") => {
@@ -49,7 +49,7 @@ pub fn routing(document: &Node) -> Vec<Problem> {
                 warnings.push(&canary_list.index(canary), message, help);
             }
             (Some(canary), _) => {
-                warnings.push(&canary_list.index(canary), message, format!("move it above {by}, or take it out"));
+                warnings.push(&canary_list.index(canary), message, format!("move it above {by}, or remove it"));
             }
         }
     }
@@ -119,7 +119,7 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
             };
             warnings.push(
                 at,
-                format!("names the route `{name}`, for which the platform's configuration has no route"),
+                format!("names the route `{name}`, but the platform's configuration has no route for it"),
                 help,
             );
         }
@@ -195,7 +195,7 @@ mod tests {
         let rules = [("wide", "{path: {value: /a}}"), ("narrow", "{path: {value: /a/b}, method: GET}")];
         assert_eq!(
             lint("FirstMatch", &rules),
-            ["routes.rules[1]: is never reached: rule `wide` and those before it take every request that it matches"]
+            ["routes.rules[1]: is never reached: rule `wide` and those before it match every request that it matches"]
         );
         assert_eq!(lint("GatewayAPI", &rules), [] as [&str; 0], "there the more specific wins");
     }
@@ -216,7 +216,7 @@ mod tests {
         ];
         assert_eq!(
             lint("FirstMatch", &rules),
-            ["routes.rules[2]: is never reached: rule `put` and those before it take every request that it matches"]
+            ["routes.rules[2]: is never reached: rule `put` and those before it match every request that it matches"]
         );
         let rules = [("get", "{method: GET}"), ("more", "{method: GET, path: {value: /a}}, {method: POST}")];
         assert_eq!(lint("FirstMatch", &rules), [] as [&str; 0]);

@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use penstock_policy::Module;
 use penstock_policy::document::Node;
 
-use super::envoy_messages::{DYNAMIC_MODULE, ENVIRONMENT, FieldKind, HTTP_FILTER, Message, PLUGIN_CONFIG, WASM};
+use super::envoy_messages::{
+    DYNAMIC_MODULE, DYNAMIC_MODULE_CONFIG, ENVIRONMENT, FieldKind, HTTP_FILTER, Message, PLUGIN_CONFIG, WASM,
+};
 use super::path::join;
 
 /// Something that Envoy refuses.
@@ -37,9 +39,14 @@ pub enum FaultKind {
     Build,
 }
 
-const WASM_TYPE: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
-const NETWORK_TYPE: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
-const NATIVE_TYPE: &str = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
+/// The type of a wasm filter of HTTP.
+pub const WASM_TYPE: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
+/// The type of a wasm filter of connections.
+pub const NETWORK_TYPE: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
+/// The type of a native filter.
+pub const NATIVE_TYPE: &str = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
+/// The type of a native filter's configuration for a route.
+pub const NATIVE_PER_ROUTE_TYPE: &str = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute";
 
 /// The `typed_config` of a filter and how the field is written.
 pub fn typed_config(filter: &Node) -> Option<(&'static str, &Node)> {
@@ -69,7 +76,7 @@ pub fn faults(filter: &Node, is_http: bool) -> Vec<FieldFault> {
         NETWORK_TYPE if is_http => {
             faults.type_url(
                 &join(field, "@type"),
-                "this is a filter of connections, and here stand those of HTTP",
+                "this is a network filter, but this list is for HTTP filters",
                 right,
             );
         }
@@ -169,6 +176,11 @@ impl Faults {
             let message = format!("`{field}` is missing, so Envoy does not start");
             self.push(FaultKind::Missing, path, true, message, None);
         }
+        if message.name == DYNAMIC_MODULE_CONFIG.name && !has("name") && !has("module") {
+            let help = "write `module: {local: {filename: /etc/penstock/libpenstock.so}}`, or the `name` of a library in ENVOY_DYNAMIC_MODULES_SEARCH_PATH";
+            let message = "names no library: neither `module` nor `name`";
+            self.push(FaultKind::Missing, path, true, message, Some(help.to_owned()));
+        }
         self.of_a_plugin(message, node, path);
         self.of_an_environment(message, node, path);
     }
@@ -207,12 +219,13 @@ impl Faults {
                 }
             }
             (FieldKind::Text | FieldKind::Runtime | FieldKind::Word | FieldKind::FilterName, _) => {
-                wrong("must be a text, or Envoy does not start", "put the value in quotes")
+                wrong("must be a string, or Envoy does not start", "put the value in quotes")
             }
             (FieldKind::Enum(words), _) if is_word(words, value) => return,
-            (FieldKind::Enum(words), _) => {
-                (format!("is none of Envoy's words for it: {}", words.join(", ")), near_word(words, value))
-            }
+            (FieldKind::Enum(words), _) => (
+                format!("is not a value of this field in Envoy; expected one of: {}", words.join(", ")),
+                near_word(words, value),
+            ),
             (FieldKind::Duration(_), Node::Map(_)) => return,
             (FieldKind::Duration(least), Node::String(text)) => match millis(text) {
                 Some(time) if time >= *least as f64 => return,
@@ -232,7 +245,7 @@ impl Faults {
                 }
                 return;
             }
-            (FieldKind::Texts, _) => wrong("must be a list of texts, or Envoy does not start", "write [NAME]"),
+            (FieldKind::Texts, _) => wrong("must be a list of strings, or Envoy does not start", "write [NAME]"),
             (FieldKind::TextsByName, Node::Map(entries)) => {
                 for (name, value) in entries {
                     self.value(&FieldKind::Text, value, &join(at, name));
@@ -269,7 +282,7 @@ impl Faults {
             && kind.starts_with("google.protobuf.")
         {
             for (name, _) in fields.iter().filter(|(name, _)| !["@type", "value"].contains(&name.as_str())) {
-                let help = "a type of google.protobuf has `@type` and `value` alone".to_owned();
+                let help = "a type of google.protobuf has only `@type` and `value`".to_owned();
                 self.add(&join(at, name), true, format!("unknown field `{name}` beside `value`"), Some(help));
             }
         }
@@ -283,7 +296,7 @@ impl Faults {
         }
         let is_elsewhere = ELSEWHERE.contains(&name);
         let message = match is_elsewhere {
-            true => format!("Envoy as it is published has no runtime `{name}`, and does not start"),
+            true => format!("Envoy's published builds have no runtime `{name}`, and does not start"),
             false => format!("Envoy has no runtime `{name}`, and does not start"),
         };
         let kind = if is_elsewhere { FaultKind::Build } else { FaultKind::Wrong };
@@ -492,7 +505,7 @@ mod tests {
             [] as [&str; 0]
         );
         let moved = wasm(&format!("vm_config: {{{CODE}}}")).replace("filters.http.wasm", "filters.network.wasm");
-        assert!(said(&moved)[0].contains("filter of connections"));
+        assert!(said(&moved)[0].contains("this is a network filter"));
         assert!(faults(&Located::read(&moved).unwrap().node, false).is_empty());
     }
 

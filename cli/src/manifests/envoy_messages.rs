@@ -172,7 +172,7 @@ pub static DYNAMIC_MODULE: Message = Message {
     )
 };
 
-static DYNAMIC_MODULE_CONFIG: Message = message(
+pub static DYNAMIC_MODULE_CONFIG: Message = message(
     "DynamicModuleConfig",
     &[
         ("name", Text),

@@ -5,6 +5,8 @@ use std::ops::Range;
 use penstock_policy::Module;
 use penstock_policy::document::Node;
 
+use super::patched_metadata::UncopiedMetadata;
+use super::same_name::PluginIdentity;
 use crate::diagnostics::Finding;
 use crate::yaml::Located;
 
@@ -21,6 +23,10 @@ pub struct FoundPolicy {
     pub doubts: Vec<Finding>,
     /// What the platform refuses about how it runs it.
     pub faults: Vec<Finding>,
+    /// What the native body needs and no object copies.
+    pub uncopied: Option<UncopiedMetadata>,
+    /// What its plugin is known by, if other plugins may have the same.
+    pub(super) identity: Option<PluginIdentity>,
     pub(super) place: PlaceMapping,
 }
 

@@ -2,19 +2,30 @@
 //! parsed as the platform does: a string as the JSON that the module receives, everything else by the rules of the
 //! component that stores the object.
 
+mod attached;
+pub mod copied_metadata;
+mod embedded;
 mod envoy_fields;
 mod envoy_messages;
 mod found;
+mod kinds;
 mod objects;
+mod patched_metadata;
 mod path;
+mod per_route;
 mod platform;
 mod plugin;
 mod promise;
+mod proxy_scope;
+mod purpose;
 mod repeated;
 mod routes;
+mod same_name;
 mod search;
 mod text;
 
+use std::collections::HashMap;
+use std::mem;
 use std::ops::Range;
 
 use penstock_policy::Problem;
@@ -25,10 +36,10 @@ use crate::text::SourceText;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
 pub use found::FoundPolicy;
 use found::PlaceMapping;
-pub use platform::unknown_natively;
-pub use plugin::{ANNOTATION, has_section, is_our_library, is_ours, module_of};
+pub use platform::{NativePlatform, unknown_natively};
+pub use plugin::{ANNOTATION, LABEL, has_section, how_to_claim, is_our_library, is_ours, label, module_of};
 pub use routes::HostRoutes;
-pub use search::how_to_claim;
+use same_name::{NamedObject, NamedPlugin};
 
 /// A file with all its documents.
 #[derive(Debug)]
@@ -43,6 +54,7 @@ pub struct ManifestFile {
     pub remarks: Vec<(String, Finding)>,
     /// Plugins of other vendors that seem to have a policy, with what they load.
     pub left_alone: Vec<(String, String)>,
+    objects: Vec<NamedObject>,
 }
 
 impl ManifestFile {
@@ -69,7 +81,7 @@ impl ManifestFile {
     fn of(text: SourceText, mut documents: Vec<Located>, all: bool) -> ManifestFile {
         let mut twice = Vec::new();
         for located in &mut documents {
-            if let Some(resource) = search::resource(&located.node) {
+            if let Some(resource) = kinds::resource(&located.node) {
                 let paths = repeated::keep_last(&mut located.node);
                 twice
                     .extend(paths.into_iter().map(|path| (resource.clone(), repeated::finding(&path, located, &text))));
@@ -77,7 +89,7 @@ impl ManifestFile {
         }
         let mut found = search::ManifestSearch::new(&text, all);
         for (document, located) in documents.iter().enumerate() {
-            match search::resource(&located.node) {
+            match kinds::resource(&located.node) {
                 // The text after a last `---` is not a document.
                 None if located.node == Node::Null && documents.len() > 1 => {}
                 None if objects::is_half_an_object(&located.node) => found.half_an_object(located),
@@ -87,13 +99,42 @@ impl ManifestFile {
                     module: None,
                     doubts: Vec::new(),
                     faults: Vec::new(),
+                    uncopied: None,
+                    identity: None,
                     place: PlaceMapping::Inside { document, prefix: String::new() },
                 }),
                 Some(resource) if document > 0 && envoy_reads(documents.first()) => found.unread(&resource, located),
                 Some(resource) => found.document(&resource, document, located),
             }
         }
-        let search::ManifestSearch { mut policies, broken, mut remarks, left_alone, .. } = found;
+        let files: Vec<_> = documents.iter().flat_map(|located| embedded::files(located, &text)).collect();
+        for embedded::EmbeddedFile { place, is_policy, document } in files {
+            match document {
+                Err((span, error)) => {
+                    let message = format!("not YAML: {}", error.message);
+                    found.broken.push((place, Finding::at(span, message, error.help, &text)));
+                }
+                Ok(located) => {
+                    let document = documents.len();
+                    match kinds::resource(&located.node) {
+                        Some(resource) => found.document(&format!("{resource} in {place}"), document, &located),
+                        None if is_policy => found.policies.push(FoundPolicy {
+                            resource: Some(place),
+                            node: located.node.clone(),
+                            module: None,
+                            doubts: Vec::new(),
+                            faults: Vec::new(),
+                            uncopied: None,
+                            identity: None,
+                            place: PlaceMapping::Inside { document, prefix: String::new() },
+                        }),
+                        None => {}
+                    }
+                    documents.push(located);
+                }
+            }
+        }
+        let search::ManifestSearch { mut policies, broken, mut remarks, left_alone, objects, .. } = found;
         // Warnings about an object with a policy are reported with the policy.
         remarks.retain(|(resource, finding)| {
             let policy = policies.iter_mut().find(|policy| policy.resource.as_ref() == Some(resource));
@@ -104,12 +145,15 @@ impl ManifestFile {
                 |policy: &&mut FoundPolicy| policy.resource.as_ref().is_some_and(|name| name.starts_with(&resource));
             policies.iter_mut().find(of).into_iter().for_each(|policy| policy.doubts.push(finding.clone()));
         }
-        ManifestFile { text, documents, policies, broken, remarks, left_alone }
+        let mut file = ManifestFile { text, documents, policies, broken, remarks, left_alone, objects };
+        same_names(&mut [("", &mut file)]);
+        find_copies(&mut [("", &mut file)]);
+        file
     }
 
     /// The trees of the documents that are not policies.
     pub fn host_configs(&self) -> impl Iterator<Item = &Node> {
-        self.documents.iter().map(|located| &located.node).filter(|node| search::resource(node).is_some())
+        self.documents.iter().map(|located| &located.node).filter(|node| kinds::resource(node).is_some())
     }
 
     /// The whole text.
@@ -148,9 +192,9 @@ impl ManifestFile {
         let decimal = if digits.is_empty() { "0" } else { digits };
         let message = match i64::from_str_radix(decimal, 8) {
             Ok(octal) => format!("begins with zero: Kubernetes and Envoy read it as an octal number, {octal}"),
-            Err(_) => "begins with zero: readers disagree about what number that is".to_owned(),
+            Err(_) => "begins with zero: parsers disagree about the number".to_owned(),
         };
-        let help = Some(format!("write {decimal}, or put it in quotes if it is a text"));
+        let help = Some(format!("write {decimal}, or put it in quotes if it is text"));
         let found = Finding::at(self.span(policy, path, false), message, help, &self.text);
         Finding { path: path.to_owned(), value: Some(text.to_owned()), ..found }
     }
@@ -184,11 +228,91 @@ impl ManifestFile {
     }
 }
 
+/// Adds warnings about objects that Istio runs twice, as two kinds in two files.
+fn two_kinds(files: &mut [(&str, &mut ManifestFile)]) {
+    let mut earlier: HashMap<String, (String, String)> = HashMap::new();
+    for (name, file) in files {
+        let ManifestFile { text, policies, objects, .. } = &mut **file;
+        for object in objects.iter() {
+            let known = object.resource.split_once(' ').and_then(|(_, name)| earlier.get(name));
+            let other = known.and_then(|(file, known)| Some((file, same_name::other_kind(known, &object.resource)?)));
+            if let (Some((file, other)), Some(found)) = (other, policies.get_mut(object.policy)) {
+                let message =
+                    format!("a {other} of the same name is in {file}: Istio runs both, and each request twice");
+                let help = Some(same_name::REPLACED.to_owned());
+                found.doubts.push(Finding::at(object.span.clone(), message, help, text));
+            }
+        }
+        for object in objects.iter() {
+            let key = object.resource.split_once(' ').map_or("", |(_, name)| name).to_owned();
+            earlier.entry(key).or_insert_with(|| ((*name).to_owned(), object.resource.clone()));
+        }
+    }
+}
+
+/// Adds warnings about plugins of one name, and objects that replace each other, in several files (with their names) or in
+/// one.
+pub fn same_names(files: &mut [(&str, &mut ManifestFile)]) {
+    two_kinds(files);
+    let mut places = Vec::new();
+    let mut plugins = Vec::new();
+    for (number, (name, file)) in files.iter().enumerate() {
+        for (policy, found) in file.policies.iter().enumerate() {
+            if let Some(identity) = &found.identity {
+                places.push((number, policy));
+                let object = found.resource.as_deref().unwrap_or_default();
+                let object = object.split(',').next().unwrap_or(object);
+                plugins.push(NamedPlugin { identity, policy: &found.node, object, file: (number, *name) });
+            }
+        }
+    }
+    let doubts: Vec<_> = same_name::shared(&plugins)
+        .into_iter()
+        .filter_map(|(plugin, message, help)| Some((*places.get(plugin)?, message, help)))
+        .collect();
+    for ((file, policy), message, help) in doubts {
+        let Some((_, file)) = files.get_mut(file) else { continue };
+        let ManifestFile { text, policies, .. } = &mut **file;
+        let Some((found, span)) = policies
+            .get_mut(policy)
+            .and_then(|found| found.identity.as_ref().map(|of| of.span.clone()).map(|span| (found, span)))
+        else {
+            continue;
+        };
+        let finding = Finding::at(span, message, Some(help), text);
+        // Of those of one file, only the first time.
+        let is_known = |known: &Finding| known.span == finding.span && known.message.contains(" is called `");
+        if !found.doubts.iter().any(is_known) {
+            found.doubts.push(finding);
+        }
+    }
+}
+
+/// Finds the copies for the policies of these files in the EnvoyPatchPolicies of any of them.
+pub fn find_copies(files: &mut [(&str, &mut ManifestFile)]) {
+    for number in 0..files.len() {
+        let Some((_, file)) = files.get_mut(number) else { continue };
+        let mut policies = mem::take(&mut file.policies);
+        for policy in &mut policies {
+            let Some(uncopied) = &mut policy.uncopied else { continue };
+            for located in files.iter().flat_map(|(_, file)| &file.documents) {
+                uncopied.remove_copies_of(&located.node);
+            }
+            if uncopied.is_empty() {
+                policy.uncopied = None;
+            }
+        }
+        if let Some((_, file)) = files.get_mut(number) {
+            file.policies = policies;
+        }
+    }
+}
+
 /// The documents of a file with this name. A file `.json` is strict JSON, except for Envoy, whose parser is less
 /// strict; and Envoy parses `.yaml` as YAML even when it looks like JSON.
 fn named(name: &str, text: &SourceText) -> Result<Vec<Located>, NotYaml> {
     let name = name.to_ascii_lowercase();
-    let is_envoys = |located: &Located| search::resource(&located.node).is_some_and(|name| name.starts_with("Envoy "));
+    let is_envoys = |located: &Located| kinds::resource(&located.node).is_some_and(|name| name.starts_with("Envoy "));
     if name.ends_with(".json") {
         if text.trim().is_empty() {
             return Ok(vec![Located::read("")?]);
@@ -213,7 +337,7 @@ fn named(name: &str, text: &SourceText) -> Result<Vec<Located>, NotYaml> {
 
 /// Whether Envoy gets this document; it reads only the first one.
 fn envoy_reads(first: Option<&Located>) -> bool {
-    first.and_then(|first| search::resource(&first.node)).is_some_and(|resource| resource.starts_with("Envoy "))
+    first.and_then(|first| kinds::resource(&first.node)).is_some_and(|resource| resource.starts_with("Envoy "))
 }
 
 /// The suggestion for a word that its parser interprets differently.
@@ -226,7 +350,7 @@ fn misread(surprise: &Surprise, schema: Schema) -> Option<String> {
             Some(format!("Envoy reads the bare word `{word}` as a boolean: put it in quotes, \"{word}\""))
         }
         (Surprise::Text(number), Schema::Envoy) => Some(format!(
-            "Envoy hands the number {number} of a Struct over as a text: give the policy as JSON in a StringValue"
+            "Envoy passes the number {number} of a Struct as text: give the policy as JSON in a StringValue"
         )),
         (Surprise::Key(word), _) if word == "on" => Some(
             "Kubernetes reads the bare word `on` as `true`: write `retryOn`, its other name, or \"on\" in quotes"
@@ -235,7 +359,7 @@ fn misread(surprise: &Surprise, schema: Schema) -> Option<String> {
         (Surprise::Key(word), _) => {
             Some(format!("Kubernetes reads the bare word `{word}` as a boolean: put it in quotes, \"{word}\""))
         }
-        (Surprise::Word(word), Schema::Core) => Some(format!("`{word}` is a text: write true or false")),
+        (Surprise::Word(word), Schema::Core) => Some(format!("`{word}` is a string: write true or false")),
         _ => None,
     }
 }

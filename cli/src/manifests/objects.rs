@@ -68,9 +68,8 @@ pub fn without_policy(object: &Node, annotated: Option<&PluginOwner>) -> Vec<Rem
             Some(Node::Map(fields)) if fields.is_empty() && field == "pluginConfig" => remarks.push(Remark {
                 path: join(&path, field),
                 is_value: true,
-                message:
-                    "Istio hands an empty object over as no configuration, which the module refuses: the plugin fails"
-                        .to_owned(),
+                message: "Istio passes an empty object as no configuration, which the module refuses: the plugin fails"
+                    .to_owned(),
                 help: "{settings: {}} is the policy that does nothing".to_owned(),
             }),
             Some(Node::Map(_)) => {}
@@ -91,9 +90,11 @@ pub fn is_half_an_object(node: &Node) -> bool {
     node.get("spec").is_some_and(|spec| plugin.iter().any(|field| spec.get(field).is_some()))
 }
 
+/// The kinds of plugins.
+const KINDS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
+
 /// A kind of plugin with wrong upper or lower case.
 pub fn wrong_kind(object: &Node) -> Vec<Remark> {
-    const KINDS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
     let Some(Node::String(kind)) = object.get("kind") else { return Vec::new() };
     let meant = KINDS.iter().find(|known| known.eq_ignore_ascii_case(kind) && *known != kind);
     let remark = |known: &&str| Remark {
@@ -103,6 +104,60 @@ pub fn wrong_kind(object: &Node) -> Vec<Remark> {
         help: format!("write `{known}`"),
     };
     meant.map(remark).into_iter().collect()
+}
+
+/// What the API server refuses of the metadata of an object with a plugin: names that are no names, numbers where it takes
+/// texts.
+pub fn wrong_metadata(object: &Node) -> Vec<Remark> {
+    let (Some(Node::String(kind)), Some(metadata)) = (object.get("kind"), object.get("metadata")) else {
+        return Vec::new();
+    };
+    let mut remarks = Vec::new();
+    if !KINDS.contains(&kind.as_str()) {
+        return remarks;
+    }
+    let mut text = |path: &str, value: &Node| {
+        if !matches!(value, Node::String(_) | Node::Null) {
+            remarks.push(Remark {
+                path: path.to_owned(),
+                is_value: true,
+                message: "must be a string: the API server refuses the object".to_owned(),
+                help: format!("put it in quotes: \"{value}\""),
+            });
+        }
+    };
+    for (field, value) in ["name", "namespace"].iter().filter_map(|field| Some((field, metadata.get(field)?))) {
+        text(&format!("metadata.{field}"), value);
+    }
+    for field in ["labels", "annotations"] {
+        if let Some(Node::Map(entries)) = metadata.get(field) {
+            entries.iter().for_each(|(name, value)| text(&format!("metadata.{field}.{name}"), value));
+        }
+    }
+    if let Some(Node::String(name)) = metadata.get("name")
+        && !is_object_name(name)
+        // A variable that another tool fills in.
+        && !name.contains('$')
+    {
+        remarks.push(Remark {
+            path: "metadata.name".to_owned(),
+            is_value: true,
+            message: format!("{name:?} is not a name of an object: the API server refuses it"),
+            help: "write lowercase letters, digits, `-` and `.`, with a letter or digit at both ends".to_owned(),
+        });
+    }
+    remarks
+}
+
+/// An RFC 1123 subdomain.
+fn is_object_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_label = |label: &str| {
+        label.bytes().next().is_some_and(plain)
+            && label.bytes().last().is_some_and(plain)
+            && label.bytes().all(|b| plain(b) || b == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 /// An annotation that names none of our modules.
@@ -181,6 +236,26 @@ mod tests {
         ] {
             assert_eq!(without_policy(&object(yaml), None), [], "{yaml}");
         }
+    }
+
+    #[test]
+    fn metadata_that_the_api_server_refuses_is_an_error() {
+        let paths = |metadata: &str| -> Vec<String> {
+            let object = object(&format!("{{kind: WasmPlugin, metadata: {metadata}}}"));
+            wrong_metadata(&object).into_iter().map(|remark| remark.path).collect()
+        };
+        assert_eq!(paths("{name: 123, namespace: true}"), ["metadata.name", "metadata.namespace"]);
+        assert_eq!(
+            paths("{name: a, labels: {v: 1.5}, annotations: {x: 1}}"),
+            ["metadata.labels.v", "metadata.annotations.x"]
+        );
+        for name in ["Edge", "a_b", "-a", "a..b", "a-"] {
+            assert_eq!(paths(&format!("{{name: {name}}}")), ["metadata.name"], "{name}");
+        }
+        for name in ["a.b-c", "'0'", "'${NAME}'"] {
+            assert_eq!(paths(&format!("{{name: {name}, labels: {{v: '1'}}, namespace: ~}}")), [""; 0], "{name}");
+        }
+        assert_eq!(wrong_metadata(&object("{kind: Service, metadata: {name: A}}")), []);
     }
 
     #[test]

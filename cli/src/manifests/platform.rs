@@ -1,10 +1,13 @@
 //! Checks how a platform treats a plugin's own settings, apart from its policy: settings that let requests pass
 //! unfiltered, modules that are never loaded, and filter orders that break a guarantee.
 
+use std::collections::BTreeSet;
+
 use penstock_policy::Policy;
 use penstock_policy::document::Node;
 use penstock_policy::module::Suite;
 
+use super::copied_metadata;
 use super::envoy_fields;
 use super::plugin::{code, dynamic_module, vm_config};
 
@@ -53,8 +56,8 @@ pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
             && nacks != Some(&Node::Bool(true))
             && !is_bootstrap
         {
-            let message = "when Envoy is sent this configuration before it has the code, it takes the configuration, never \
-                           fetches the code, and passes every request without the filter";
+            let message = "if a discovery service sends this configuration before Envoy has the code, Envoy accepts it, never \
+                           fetches the code, and every request passes without the filter";
             doubts.push(doubt(vm_field, message, "set `nack_on_code_cache_miss: true` in it"));
         }
     }
@@ -92,20 +95,50 @@ pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
     doubts
 }
 
-/// Inputs of a policy that the native body does not have, so that it refuses the policy: the consequence and the
-/// suggestion. A policy that is invalid everywhere is not reported here.
-pub fn unknown_natively(policy: &Node) -> Option<(&'static str, &'static str)> {
-    let policy = Policy::<Suite>::from_node(policy).ok()?;
-    if policy.needs_facts() {
+/// Where the native body runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativePlatform {
+    /// In a filter of an Envoy's own configuration.
+    Envoy,
+    /// In an Envoy that Envoy Gateway configures.
+    EnvoyGateway,
+}
+
+/// Inputs of a policy that the native body does not have, so that it refuses the policy or its requests: the consequence
+/// and the suggestion. A policy that is invalid everywhere is not reported here.
+pub fn unknown_natively(policy: &Node, platform: NativePlatform) -> Option<(&'static str, &'static str)> {
+    let namespaces = copied_metadata::namespaces(policy);
+    if platform == NativePlatform::EnvoyGateway && !namespaces.is_empty() {
         return Some((
-            "the native body refuses this policy: Envoy shows a dynamic module no claims and no metadata",
-            "load the wasm module, or have `claim_to_headers` of the JWT filter write the claim into a header",
+            "the native body refuses requests: Envoy Gateway has no filter that shows it claims or metadata",
+            "load the wasm module, have `claimToHeaders` of the SecurityPolicy write the claim into a header, or insert such a filter \
+             with an EnvoyPatchPolicy: docs/native.md has an example",
         ));
     }
+    if !namespaces.iter().all(|namespace| copied_metadata::is_copyable(namespace)) {
+        return Some((
+            "the native body refuses requests: Envoy's %DYNAMIC_METADATA(...)% cannot name a namespace with `:`, `)` or `%`",
+            "load the wasm module, or choose another namespace in the filter that writes the metadata",
+        ));
+    }
+    let policy = Policy::<Suite>::from_node(policy).ok()?;
     policy.needs_workload().then_some((
-        "the native body refuses this policy: Envoy shows a dynamic module no metadata of its node, so `workload` is unknown",
+        "the native body refuses this policy: Envoy passes no metadata of its node to a dynamic module, so `workload` is unknown",
         "load the wasm module, or name the caller by `peerCertificate` or `filterState`",
     ))
+}
+
+/// The namespaces of claims and metadata that a policy reads, which Envoy Gateway does not show to the native body: the consequence and
+/// the suggestion.
+pub fn uncopied_metadata(policy: &Node) -> Option<(BTreeSet<String>, String, String)> {
+    let namespaces = copied_metadata::namespaces(policy);
+    let first = namespaces.first()?;
+    let message = format!(
+        "goes by claims or metadata of `{first}`, which no EnvoyPatchPolicy here copies into filter state: the native body refuses these requests with 503"
+    );
+    let help = "load the wasm module, have `claimToHeaders` of the SecurityPolicy write the claim into a header, or check it together with an \
+                EnvoyPatchPolicy that inserts a filter `set_filter_state` directly before this one: docs/native.md has an example";
+    Some((namespaces, message, help.to_owned()))
 }
 
 /// Whether an image or URL is the one of an example.
@@ -130,6 +163,10 @@ pub struct ChainFilter<'n> {
     pub names: Vec<&'n str>,
     /// The policies of our plugins in it.
     pub policies: Vec<&'n Node>,
+    /// Its configuration.
+    pub config: Option<&'n Node>,
+    /// Whether it is a dynamic module.
+    pub is_native: bool,
     /// Whether it answers requests itself.
     pub is_terminal: bool,
 }
@@ -168,8 +205,8 @@ pub fn wrong_end(filters: &[ChainFilter<'_>]) -> Option<(usize, String, String)>
     let is_terminal = |filter: &ChainFilter<'_>| filter.is_terminal || filter.is(&["router"]);
     let (last, before) = filters.split_last()?;
     if let Some(i) = before.iter().position(is_terminal) {
-        let message = "stands before other filters, which never see a request: Envoy does not start";
-        return Some((i, message.to_owned(), "put it last, and have it once".to_owned()));
+        let message = "is before other filters, which never see a request: Envoy does not start";
+        return Some((i, message.to_owned(), "put it last, and only once".to_owned()));
     }
     let is_open = !is_terminal(last) && (!last.policies.is_empty() || last.is(&NEVER_LAST));
     is_open.then(|| {
@@ -177,6 +214,27 @@ pub fn wrong_end(filters: &[ChainFilter<'_>]) -> Option<(usize, String, String)>
         let router = "{name: envoy.filters.http.router, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
         (before.len(), message.to_owned(), format!("add {router}"))
     })
+}
+
+/// Why the native body at this place of a chain refuses requests, for lack of a copy of the metadata that it needs: the consequence and the suggestion.
+pub fn missing_metadata(filters: &[ChainFilter<'_>], at: usize) -> Option<(String, String)> {
+    let filter = filters.get(at).filter(|filter| filter.is_native)?;
+    let needed: Vec<String> = filter.policies.iter().flat_map(|policy| copied_metadata::namespaces(policy)).collect();
+    let before = filters.get(..at).unwrap_or_default();
+    let namespace = needed.iter().find(|namespace| {
+        !before.iter().any(|filter| filter.config.is_some_and(|config| copied_metadata::copies(config, namespace)))
+    })?;
+    let message = format!(
+        "goes by claims or metadata of `{namespace}`, which no earlier filter copies into filter state: the native body refuses these \
+         requests with 503"
+    );
+    let help = format!(
+        "put a filter `set_filter_state` directly before it, with `on_request_headers: [{{object_key: {}, factory_key: envoy.string, \
+         format_string: {{text_format_source: {{inline_string: \"{}\"}}}}}}]`",
+        copied_metadata::state_key(namespace),
+        copied_metadata::format_string(namespace)
+    );
+    Some((message, help))
 }
 
 /// Warnings about the order of a connection manager's filters: the filter's number, the consequence, the suggestion.
@@ -187,7 +245,7 @@ pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
         for policy in &filter.policies {
             let (before, after) = (filters.get(..i).unwrap_or_default(), filters.get(i + 1..).unwrap_or_default());
             if before.iter().any(|other| is(other, &["router"])) {
-                let message = "stands after the router, which ends the chain: it never sees a request";
+                let message = "is after the router, which ends the chain: it never sees a request";
                 doubts.push((i, message.to_owned(), "put the router last".to_owned()));
             }
             let changes = [
@@ -204,7 +262,7 @@ pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
             if let (Some(changer), true) = (changer, policy.get("egress").is_some()) {
                 let name = changer.names.first().copied().unwrap_or_default();
                 let message = format!(
-                    "`{name}` stands between the egress rules and the router: what it changes in authority, path or method is forwarded without being matched"
+                    "`{name}` is between the egress rules and the router: its changes of authority, path or method are forwarded without being matched"
                 );
                 doubts.push((i, message, format!("put `{name}` before the egress rules")));
             }
@@ -222,7 +280,7 @@ pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
             let is_pair = has_routes(policy) && !has_canaries(policy) && later().all(|other| !has_routes(other));
             let is_chained = policy.get("settings").and_then(|settings| settings.get("chained"));
             if routes(policy) && later().next().is_some() && !(is_pair && is_chained == Some(&Node::Bool(true))) {
-                let message = "a later plugin of the same chain routes too, and takes this one's route header away as if a client had sent it";
+                let message = "a later plugin of the same chain has routes, too, and removes this plugin's route header as if a client had sent it";
                 let help = if is_pair {
                     "put the rules into one policy for the suite, or set `settings.chained: true` here when this is the header-routing module and the later one the canary module"
                 } else {
@@ -282,6 +340,8 @@ mod tests {
             let filters = policies.iter().map(|policy| ChainFilter {
                 names: vec!["penstock"],
                 policies: vec![policy],
+                config: None,
+                is_native: false,
                 is_terminal: false,
             });
             order(&filters.collect::<Vec<_>>()).into_iter().map(|(i, _, help)| (i, help)).collect::<Vec<_>>()

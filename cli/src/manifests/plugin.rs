@@ -6,6 +6,14 @@ use penstock_policy::document::Node;
 /// The annotation with which an object names our module that its plugin runs, whatever its image is called.
 pub const ANNOTATION: &str = "penstock.io/module";
 
+/// ConfigMaps with this label, and the value `true`, contain policies.
+pub const LABEL: &str = "penstock.io/policy";
+
+/// The value of that label.
+pub fn label(object: &Node) -> Option<&str> {
+    string(object.get("metadata")?.get("labels")?.get(LABEL))
+}
+
 /// The fields that identify a map as a policy.
 const SECTIONS: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
 
@@ -95,6 +103,26 @@ pub fn claim(plugin: &Node) -> PluginOwner {
         (false, Some(place)) => PluginOwner::Other(place),
         (false, None) => PluginOwner::Unknown,
     }
+}
+
+/// Whether a map is the configuration of a plugin, on any platform.
+pub fn is_plugin(node: &Node) -> bool {
+    is_envoy_plugin(node)
+        || ["pluginConfig", "configuration", "filter_config", "filterConfig", "defaultConfig", "matchRules"]
+            .iter()
+            .any(|field| node.get(field).is_some())
+        || (node.get("code").is_some() && node.get("name").is_some())
+        || (node.get("config").is_some() && node.get("code").is_some())
+}
+
+/// Whether a map is Envoy's `PluginConfig`, which is in a field `config`, too.
+pub fn is_envoy_plugin(node: &Node) -> bool {
+    vm_config(node).is_some() || node.get("configuration").is_some()
+}
+
+/// How to declare that a plugin is ours.
+pub fn how_to_claim() -> String {
+    format!("annotate its object with `{ANNOTATION}: suite` (or the module that it is) to have it checked")
 }
 
 /// Reads `vm_config` of Envoy's `PluginConfig`.

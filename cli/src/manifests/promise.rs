@@ -107,14 +107,14 @@ impl<'n> Surroundings<'n> {
             doubts.add(
                 self.path.clone(),
                 "`use_remote_address` is not true, and `settings.sourceAddress.trustedHops` counts entries that Envoy has \
-                 used up: what is left of `x-forwarded-for` a client has written, so that it chooses its address",
-                "set `use_remote_address: true`, or let `trustedHops` be 0, or use `trustedProxies`",
+                 used up: the rest of `x-forwarded-for` was written by the client, which can so choose its address",
+                "set `use_remote_address: true`, or set `trustedHops` to 0, or use `trustedProxies`",
             );
         } else if needs.hops > 0 && own_hops {
             doubts.add(
                 self.at("xff_num_trusted_hops"),
                 "Envoy and `settings.sourceAddress.trustedHops` both count the proxies in front",
-                "let one of them be 0",
+                "set one of them to 0",
             );
         }
         if needs.reads_forwarded && is_true(field(self.manager, "skip_xff_append")) {
@@ -122,7 +122,7 @@ impl<'n> Surroundings<'n> {
                 self.at("skip_xff_append"),
                 "Envoy does not append the peer to `x-forwarded-for`: behind a proxy on the same machine the last entry, which \
                  is the client's, is taken for Envoy's own",
-                "leave it out, where the policy has `settings.sourceAddress`",
+                "remove it if the policy has `settings.sourceAddress`",
             );
         }
     }
@@ -133,8 +133,8 @@ impl<'n> Surroundings<'n> {
             if needs.allows_certificates {
                 doubts.add(
                     path.clone(),
-                    "connections here have no TLS, so that no caller is ever known: rules with `from` allow nobody",
-                    "add a `transport_socket` with `require_client_certificate: true`, or say `settings.identity`",
+                    "connections here have no TLS, so callers have no identity: rules with `from` allow nobody",
+                    "add a `transport_socket` with `require_client_certificate: true`, or set `settings.identity`",
                 );
             }
             return;
@@ -163,7 +163,7 @@ impl<'n> Surroundings<'n> {
         if let Some(at) = here.or(in_secret) {
             doubts.add(
                 at,
-                "`ACCEPT_UNTRUSTED` takes every certificate: whoever signs one for himself is the caller that it names",
+                "`ACCEPT_UNTRUSTED` accepts every certificate: a caller can claim any identity with a self-signed one",
                 "use VERIFY_TRUST_CHAIN (the default), with a `trusted_ca`",
             );
         }
@@ -171,7 +171,7 @@ impl<'n> Surroundings<'n> {
         if needs.allows_certificates && is_required.is_none() {
             doubts.add(
                 at,
-                "clients need no certificate here: rules with `from` refuse those without one, each request by itself",
+                "clients need no certificate here: rules with `from` refuse every request of a client without one",
                 "set `require_client_certificate: true`",
             );
         }
@@ -182,8 +182,8 @@ impl<'n> Surroundings<'n> {
             if is_true(field(self.manager, name)) {
                 doubts.add(
                     self.at(name),
-                    format!("`{name}` changes the path before the egress rules see it: they decide, and log, another path than the client's"),
-                    "leave it out: the module brings paths into canonical form by itself",
+                    format!("`{name}` changes the path before the egress rules see it: they decide and log another path than the client sent"),
+                    "remove it: the module converts paths to their canonical form itself",
                 );
             }
         }
@@ -191,7 +191,7 @@ impl<'n> Surroundings<'n> {
         if text(escaped).is_some_and(|action| action.starts_with("UNESCAPE")) {
             doubts.add(
                 self.at("path_with_escaped_slashes_action"),
-                "unescapes slashes before the egress rules see them: what is ambiguous is no longer refused",
+                "unescapes slashes before the egress rules see them: ambiguous paths are no longer refused",
                 "use KEEP_UNCHANGED (the default), or REJECT_REQUEST",
             );
         }
@@ -200,7 +200,7 @@ impl<'n> Surroundings<'n> {
         if !matches!(text(underscores), Some("REJECT_REQUEST" | "DROP_HEADER")) {
             doubts.add(
                 self.path.clone(),
-                "headers with underscores pass: some upstreams take `x_original_url` for `x-original-url`, which the rules refuse",
+                "headers with underscores pass: some upstreams treat `x_original_url` as `x-original-url`, which the rules refuse",
                 "set `common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}`",
             );
         }
@@ -211,7 +211,7 @@ impl<'n> Surroundings<'n> {
             if is_true(field(self.manager, name)) {
                 doubts.add(
                     self.at(name),
-                    format!("`{name}` takes the port away before the egress rules see it: another port is matched than the client asked for"),
+                    format!("`{name}` removes the port before the egress rules see it: they match another port than the client requested"),
                     "leave it out",
                 );
             }
@@ -236,8 +236,8 @@ impl<'n> Surroundings<'n> {
         if let Some((at, name)) = changed {
             doubts.add(
                 join(&at, name),
-                format!("`{name}` changes what is forwarded after the egress rules have matched it"),
-                "leave it out, unless it leads to where the rule points",
+                format!("`{name}` changes the request after the egress rules have matched it"),
+                "remove it, unless it leads to the destination of the rule",
             );
         }
     }
@@ -420,13 +420,13 @@ mod tests {
                 String::new(),
                 "unescapes",
             ),
-            (EGRESS, ", strip_any_host_port: true", String::new(), String::new(), "takes the port away"),
+            (EGRESS, ", strip_any_host_port: true", String::new(), String::new(), "removes the port"),
             (
                 EGRESS,
                 ", route_config: {virtual_hosts: [{routes: [{route: {prefix_rewrite: /x}}]}]}",
                 String::new(),
                 String::new(),
-                "`prefix_rewrite` changes what is forwarded",
+                "`prefix_rewrite` changes the request",
             ),
             (EGRESS, to_out, tls(strict), forward(""), "go to port 80 of this cluster, and are matched as port 443"),
             (
@@ -443,8 +443,8 @@ mod tests {
                 ", clusters: [{name: out, original_dst_lb_config: {use_http_header: true}}]".to_owned(),
                 "a header of the request chooses",
             ),
-            (CALLER, "", tls(&untrusted), String::new(), "`ACCEPT_UNTRUSTED` takes every certificate"),
-            (peers, "", tls(&untrusted), String::new(), "`ACCEPT_UNTRUSTED` takes every certificate"),
+            (CALLER, "", tls(&untrusted), String::new(), "`ACCEPT_UNTRUSTED` accepts every certificate"),
+            (peers, "", tls(&untrusted), String::new(), "`ACCEPT_UNTRUSTED` accepts every certificate"),
             (CALLER, "", tls("common_tls_context: {}"), String::new(), "need no certificate"),
             (CALLER, "", String::new(), String::new(), "no TLS"),
             (hops, "", String::new(), String::new(), "`use_remote_address` is not true"),

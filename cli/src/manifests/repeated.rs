@@ -47,7 +47,7 @@ fn below(node: &mut Node, path: &str, paths: &mut Vec<String>) {
 /// The message about a duplicate field.
 pub fn finding(path: &str, located: &Located, text: &SourceText) -> Finding {
     let name = path.rsplit('.').next().unwrap_or(path);
-    let message = format!("`{name}` is given twice: its reader takes this one, the last");
+    let message = format!("`{name}` is given twice: this one, the last, is used");
     Finding::at(located.span(path, true), message, Some("keep one".to_owned()), text)
 }
 

@@ -1,5 +1,7 @@
 //! Finds the policies of a document at any place in it.
 
+mod relations;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -9,11 +11,16 @@ use penstock_policy::document::Node;
 
 use super::envoy_fields::{self, FaultKind, FieldFault, wrong_type};
 use super::found::{FoundPolicy, PlaceMapping};
+use super::kinds;
 use super::objects;
+use super::patched_metadata::UncopiedMetadata;
 use super::path::join;
-use super::platform::{self, ChainFilter};
-use super::plugin::{self, ANNOTATION, PluginOwner};
-use super::promise::{self, Surroundings};
+use super::per_route::RouteSettings;
+use super::platform::{self, ChainFilter, NativePlatform};
+use super::plugin::{self, PluginOwner};
+use super::promise;
+use super::purpose;
+use super::same_name::{NamedObject, PluginIdentity};
 use super::text::{align, outer};
 use crate::diagnostics::Finding;
 use crate::text::SourceText;
@@ -28,8 +35,19 @@ pub struct ManifestSearch<'t> {
     pub broken: Vec<(String, Finding)>,
     pub remarks: Vec<(String, Finding)>,
     pub left_alone: Vec<(String, String)>,
-    /// The path of each policy's plugin, and the name of its filter.
-    plugins: HashMap<usize, (String, Option<String>)>,
+    /// The plugin of each policy.
+    plugins: HashMap<usize, PluginPlace>,
+    /// The objects with a policy.
+    pub objects: Vec<NamedObject>,
+    /// What the routes of the document say about filters.
+    route_settings: RouteSettings,
+}
+
+/// A policy's plugin: its path, the name of its filter, and what the proxy knows it by.
+pub struct PluginPlace {
+    path: String,
+    filter: Option<String>,
+    identity: Option<PluginIdentity>,
 }
 
 /// The current place of the search.
@@ -45,8 +63,8 @@ struct SearchPlace<'l> {
     is_bootstrap: bool,
     /// Whether it is in the list of modules of an EnvoyExtensionPolicy, each of which has a configuration.
     is_in_modules: bool,
-    /// Whether the enclosing plugin is a dynamic module.
-    is_native: bool,
+    /// The platform of the enclosing plugin, if that is a dynamic module.
+    native: Option<NativePlatform>,
     /// The enclosing filter.
     filter: Option<&'l str>,
 }
@@ -61,6 +79,8 @@ impl<'t> ManifestSearch<'t> {
             remarks: Vec::new(),
             left_alone: Vec::new(),
             plugins: HashMap::new(),
+            objects: Vec::new(),
+            route_settings: RouteSettings::default(),
         }
     }
 
@@ -68,7 +88,7 @@ impl<'t> ManifestSearch<'t> {
     pub fn document(&mut self, resource: &str, document: usize, located: &Located) {
         let first = self.policies.len();
         self.object(resource, document, located, &located.node, "");
-        self.surroundings(first, located);
+        self.of_a_document(first, located);
         let found = self.policies.get_mut(first..).unwrap_or_default();
         // Several plugins in one document need distinct names.
         let several = found.len() > 1;
@@ -79,28 +99,12 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// Warnings about the connection managers that run the policies from this index on.
-    fn surroundings(&mut self, first: usize, located: &Located) {
-        let all = Surroundings::of(&located.node);
-        for (number, policy) in self.policies.iter_mut().enumerate().skip(first) {
-            let Some((plugin, filter)) = self.plugins.get(&number) else { continue };
-            let around = all.iter().filter(|around| around.has(plugin, filter.as_deref()));
-            for doubt in around.flat_map(|around| around.doubts(&policy.node, &located.node)) {
-                // Equal listeners get one warning.
-                if policy.doubts.iter().all(|other| other.message != doubt.message) {
-                    let span = located.span(&doubt.path, false);
-                    policy.doubts.push(Finding::at(span, doubt.message, Some(doubt.help), self.text));
-                }
-            }
-        }
-    }
-
     fn object(&mut self, resource: &str, document: usize, located: &Located, node: &Node, path: &str) {
         if let (Some(Node::List(items)), Some(Node::String(kind))) = (node.get("items"), node.get("kind"))
             && kind.ends_with("List")
         {
             for (i, item) in items.iter().enumerate() {
-                let name = self::resource(item).unwrap_or_else(|| resource.to_owned());
+                let name = kinds::resource(item).unwrap_or_else(|| resource.to_owned());
                 self.object(
                     &name,
                     document,
@@ -113,8 +117,11 @@ impl<'t> ManifestSearch<'t> {
         }
         let is_bootstrap = ["static_resources", "staticResources"].iter().any(|field| node.get(field).is_some());
         let annotated = plugin::annotated(node);
-        let claim =
-            annotated.clone().unwrap_or(if may_hold(node) { PluginOwner::Unknown } else { PluginOwner::Foreign });
+        let claim = annotated.clone().unwrap_or(if kinds::may_hold(node) {
+            PluginOwner::Unknown
+        } else {
+            PluginOwner::Foreign
+        });
         let here = SearchPlace {
             resource,
             document,
@@ -123,12 +130,14 @@ impl<'t> ManifestSearch<'t> {
             claim,
             is_bootstrap,
             is_in_modules: false,
-            is_native: false,
+            native: None,
             filter: None,
         };
         self.whole(&here, node, path);
         if objects::wrong_kind(node).is_empty() {
+            let first = self.policies.len();
             self.search(&here, node, path);
+            self.of_an_object(resource, located, node, path, first);
         }
     }
 
@@ -143,9 +152,9 @@ impl<'t> ManifestSearch<'t> {
     pub fn half_an_object(&mut self, located: &Located) {
         let missing = ["apiVersion", "kind"].into_iter().filter(|field| located.node.get(field).is_none());
         let missing = missing.map(|field| format!("`{field}`")).collect::<Vec<_>>().join(" and ");
-        let message = format!("this object of Kubernetes has no {missing}");
+        let message = format!("this Kubernetes object has no {missing}");
         let help = Some(
-            "begin it with `apiVersion: extensions.istio.io/v1alpha1` and `kind: WasmPlugin`, or with what it is"
+            "begin it with `apiVersion: extensions.istio.io/v1alpha1` and `kind: WasmPlugin`, or with its own kind"
                 .to_owned(),
         );
         let span = located.span("spec", true);
@@ -173,20 +182,23 @@ impl<'t> ManifestSearch<'t> {
                     (Some(annotated), _) => annotated.clone(),
                     // Only a map that names code is a plugin; many other maps have a name.
                     (None, PluginOwner::Ours(None))
-                        if plugin::code(node).is_empty() && !is_plugin(node) && !here.is_in_modules =>
+                        if plugin::code(node).is_empty() && !plugin::is_plugin(node) && !here.is_in_modules =>
                     {
                         here.claim.clone()
                     }
                     (None, PluginOwner::Unknown) => here.claim.clone(),
-                    (None, PluginOwner::Other(_)) if !is_plugin(node) => here.claim.clone(),
+                    (None, PluginOwner::Other(_)) if !plugin::is_plugin(node) => here.claim.clone(),
                     (None, claim) => claim,
                 };
                 let filter = match (node.get("name"), node.get("typed_config").or_else(|| node.get("typedConfig"))) {
                     (Some(Node::String(name)), Some(_)) => Some(name.as_str()),
                     _ => here.filter,
                 };
-                let is_native = here.is_in_modules || plugin::dynamic_module(node).is_some();
-                let here = &SearchPlace { claim, filter, is_in_modules: false, is_native, ..here.clone() };
+                let native = match here.is_in_modules {
+                    true => Some(NativePlatform::EnvoyGateway),
+                    false => plugin::dynamic_module(node).map(|_| NativePlatform::Envoy),
+                };
+                let here = &SearchPlace { claim, filter, is_in_modules: false, native, ..here.clone() };
                 let (first, first_broken) = (self.policies.len(), self.broken.len());
                 self.empty_filter(here, node, path);
                 for (name, value) in entries {
@@ -204,7 +216,7 @@ impl<'t> ManifestSearch<'t> {
                                 && here.resource.starts_with("WasmPlugin ")
                                 && matches!(here.claim, PluginOwner::Ours(_)) => {}
                         ("pluginConfig" | "config", Node::Map(_))
-                            if !is_envoy_plugin(value) && self.takes(here, value) =>
+                            if !plugin::is_envoy_plugin(value) && self.takes(here, value) =>
                         {
                             let place = PlaceMapping::Inside { document: here.document, prefix: at };
                             self.found(here, node, path, value.clone(), place);
@@ -215,6 +227,9 @@ impl<'t> ManifestSearch<'t> {
                             if matches!(here.claim, PluginOwner::Ours(_)) =>
                         {
                             self.any(here, node, path, value, &at, true);
+                        }
+                        ("typed_per_filter_config" | "typedPerFilterConfig", Node::Map(entries)) => {
+                            self.route_settings.add(here.resource, entries, &at);
                         }
                         ("http_filters" | "httpFilters", Node::List(filters)) => self.chain(here, filters, &at),
                         ("dynamicModule", Node::List(_)) => {
@@ -227,8 +242,11 @@ impl<'t> ManifestSearch<'t> {
                 let is_http = list
                     .is_some_and(|(list, _)| ["http_filters", "httpFilters"].iter().any(|field| list.ends_with(field)));
                 let is_ours = self.policies.len() > first || self.broken.len() > first_broken;
-                if is_ours && (is_http || envoy_fields::typed_config(node).is_some()) {
+                let is_filter = is_http || envoy_fields::typed_config(node).is_some();
+                if is_filter && (is_ours || purpose::is_meant_as_ours(node)) {
                     self.fields(here, node, path, is_http, first);
+                    self.purpose(here, node, path, first);
+                    self.route_settings.filter(node, path, first..self.policies.len());
                 }
             }
             Node::List(items) => {
@@ -282,6 +300,16 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
+    /// Warnings about a place where our module cannot do what its policy says.
+    fn purpose(&mut self, here: &SearchPlace<'_>, node: &Node, path: &str, first: usize) {
+        let Some(found) = self.policies.get_mut(first) else { return };
+        let doubt = purpose::other_use(node).or_else(|| purpose::too_late(path, &found.node));
+        if let Some((message, help)) = doubt {
+            let span = here.located.span(&join(path, "name"), false);
+            found.doubts.push(Finding::at(span, message.to_owned(), Some(help.to_owned()), self.text));
+        }
+    }
+
     /// Whether the configuration of a plugin is a policy; records plugins of other vendors that look like ours.
     fn takes(&mut self, here: &SearchPlace<'_>, configuration: &Node) -> bool {
         match &here.claim {
@@ -308,8 +336,8 @@ impl<'t> ManifestSearch<'t> {
         if let Some(field) = stops.into_iter().find(|field| plugin.get(field) == Some(&Node::Bool(true)))
             && promise::asks_a_service(&node)
         {
-            let message = "lets a request's body go on before the rate-limit service has answered";
-            let help = Some("leave it out (the default is false), where limits have global scope".to_owned());
+            let message = "forwards the body of a request before the rate-limit service has answered";
+            let help = Some("remove it (the default is false) if limits have global scope".to_owned());
             let span = here.located.span(&join(path, field), false);
             doubts.push(Finding::at(span, message.to_owned(), help, self.text));
         }
@@ -320,15 +348,26 @@ impl<'t> ManifestSearch<'t> {
             let help = Some("use phase AUTHZ, or leave it out".to_owned());
             doubts.push(Finding { path: "phase".to_owned(), ..Finding::at(span, message.to_owned(), help, self.text) });
         }
-        if here.is_native
-            && let Some((message, help)) = platform::unknown_natively(&node)
+        if here.native.is_some()
+            && let Some((message, help)) = platform::unknown_natively(&node, NativePlatform::Envoy)
         {
             self.broken(here, here.located.span(path, true), message, Some(help));
             return;
         }
-        self.plugins.insert(self.policies.len(), (path.to_owned(), here.filter.map(str::to_owned)));
+        let uncopied = (here.native == Some(NativePlatform::EnvoyGateway))
+            .then(|| platform::uncopied_metadata(&node))
+            .flatten()
+            .map(|(namespaces, message, help)| {
+                let span = here.located.span(path, true);
+                let finding = Finding { path: path.to_owned(), ..Finding::at(span, message, Some(help), self.text) };
+                UncopiedMetadata::new(here.resource, path, namespaces, finding)
+            });
+        let identity = PluginIdentity::of(plugin, path);
+        let filter = here.filter.map(str::to_owned);
+        self.plugins.insert(self.policies.len(), PluginPlace { path: path.to_owned(), filter, identity });
         let (resource, module) = (Some(here.resource.to_owned()), here.claim.module());
-        self.policies.push(FoundPolicy { resource, node, module, doubts, faults: Vec::new(), place });
+        let faults = Vec::new();
+        self.policies.push(FoundPolicy { resource, node, module, doubts, faults, uncopied, identity: None, place });
     }
 
     /// The path of what a plugin loads.
@@ -369,6 +408,16 @@ impl<'t> ManifestSearch<'t> {
             self.broken(here, field, message, Some(help));
         }
         match (kind, value) {
+            ("google.protobuf.StringValue" | "google.protobuf.BytesValue" | "", Some(Node::String(text)))
+                if is_meant && text.trim().is_empty() =>
+            {
+                self.broken(
+                    here,
+                    span,
+                    EMPTY,
+                    Some("give the policy as JSON; {\"settings\": {}} is the one that does nothing"),
+                );
+            }
             ("google.protobuf.StringValue" | "", Some(Node::String(text))) => {
                 let bytes = align(text, self.text.get(span.clone()).unwrap_or_default(), span.start);
                 self.text_policy(here, plugin, path, text, PolicyNotation::Text(bytes));
@@ -393,12 +442,12 @@ impl<'t> ManifestSearch<'t> {
                 self.broken(here, here.located.span(at, true), EMPTY, Some("give the policy as JSON in `value`"))
             }
             ("google.protobuf.StringValue" | "google.protobuf.BytesValue", Some(_)) => {
-                let message = "`value` must be a text here, or Envoy does not start";
+                let message = "`value` must be text here, or Envoy does not start";
                 self.broken(here, span, message, Some("put the policy in quotes, or after `value: |`, as JSON"));
             }
             (kind, _) if wrong_type(type_url).is_none() => {
                 let kind = kind.rsplit('.').next().unwrap_or_default();
-                let message = format!("Envoy hands a {kind} to the module as protobuf bytes, which it refuses");
+                let message = format!("Envoy passes a {kind} to the module as protobuf bytes, which it refuses");
                 let help = "use type.googleapis.com/google.protobuf.StringValue, with the policy as JSON in `value`";
                 self.broken(here, here.located.span(&join(at, "@type"), false), &message, Some(help));
             }
@@ -469,19 +518,30 @@ impl<'t> ManifestSearch<'t> {
                 let policies = self.policies.get(numbers.clone()).unwrap_or_default().iter().map(|found| &found.node);
                 let ends = ["terminal_filter", "terminalFilter"].iter().filter_map(|field| config?.get(field));
                 let is_terminal = ends.into_iter().any(envoy_fields::is_true);
-                ChainFilter { names: names.collect(), policies: policies.collect(), is_terminal }
+                let is_native = config.is_some_and(|config| plugin::dynamic_module(config).is_some());
+                ChainFilter { names: names.collect(), policies: policies.collect(), config, is_native, is_terminal }
             })
             .collect();
         let is_envoys = here.resource.starts_with("Envoy ") && !here.resource.contains("dump");
         let end = if is_envoys { platform::wrong_end(&chain) } else { None };
         // Where Envoy does not start, order does not count.
         let doubts = if end.is_some() { Vec::new() } else { platform::order(&chain) };
+        let missing = (0..chain.len()).filter_map(|i| Some((i, platform::missing_metadata(&chain, i)?)));
+        let missing: Vec<_> = missing.collect();
         let first = numbers.iter().find(|numbers| !numbers.is_empty());
         if let (Some((i, message, help)), Some(first)) = (end, first) {
             let at = format!("{path}[{i}].name");
             let span = here.located.span(&at, false);
             let finding = Finding { path: at, ..Finding::at(span, message, Some(help), self.text) };
             self.policies.get_mut(first.start).into_iter().for_each(|found| found.faults.push(finding.clone()));
+        }
+        for (i, (message, help)) in missing {
+            let at = format!("{path}[{i}].name");
+            let span = here.located.span(&at, false);
+            let finding = Finding { path: at, ..Finding::at(span, message, Some(help), self.text) };
+            if let Some(found) = numbers.get(i).and_then(|numbers| self.policies.get_mut(numbers.start)) {
+                found.faults.push(finding);
+            }
         }
         for (i, message, help) in doubts {
             let span = here.located.span(&format!("{path}[{i}].name"), false);
@@ -502,77 +562,4 @@ enum PolicyNotation {
     Text(Vec<usize>),
     /// Encoded, at this place.
     Encoded(Range<usize>),
-}
-
-/// Whether a document is of a kind that contains plugins, of any vendor. In objects of other kinds, `config` and
-/// `configuration` have other meanings.
-fn may_hold(object: &Node) -> bool {
-    const KINDS: [&str; 7] = [
-        "WasmPlugin",
-        "TrafficExtension",
-        "EnvoyExtensionPolicy",
-        "EnvoyFilter",
-        "EnvoyPatchPolicy",
-        "CiliumEnvoyConfig",
-        "CiliumClusterwideEnvoyConfig",
-    ];
-    match (object.get("apiVersion"), object.get("kind")) {
-        (Some(_), Some(Node::String(kind))) => KINDS.contains(&kind.as_str()),
-        _ => true,
-    }
-}
-
-/// Whether a map is the configuration of a plugin, on any platform.
-fn is_plugin(node: &Node) -> bool {
-    is_envoy_plugin(node)
-        || ["pluginConfig", "configuration", "filter_config", "filterConfig", "defaultConfig", "matchRules"]
-            .iter()
-            .any(|field| node.get(field).is_some())
-        || (node.get("code").is_some() && node.get("name").is_some())
-        || (node.get("config").is_some() && node.get("code").is_some())
-}
-
-/// Whether a map is Envoy's `PluginConfig`, which is in a field `config`, too.
-fn is_envoy_plugin(node: &Node) -> bool {
-    plugin::vm_config(node).is_some() || node.get("configuration").is_some()
-}
-
-/// The description of an object: kind and name of a Kubernetes object, or the part of an Envoy configuration. `None`
-/// when it is neither.
-pub fn resource(node: &Node) -> Option<String> {
-    let string = |node: Option<&Node>| match node {
-        Some(Node::String(text)) => Some(text.clone()),
-        _ => None,
-    };
-    if let (Some(_), Some(kind)) = (string(node.get("apiVersion")), string(node.get("kind"))) {
-        let metadata = node.get("metadata");
-        // An object that is not created yet may have only `generateName`.
-        let prefix =
-            || string(metadata.and_then(|metadata| metadata.get("generateName"))).map(|name| format!("{name}…"));
-        let name = string(metadata.and_then(|metadata| metadata.get("name"))).or_else(prefix).unwrap_or_default();
-        return Some(match string(metadata.and_then(|metadata| metadata.get("namespace"))) {
-            Some(namespace) => format!("{kind} {namespace}/{name}"),
-            None => format!("{kind} {name}").trim_end().to_owned(),
-        });
-    }
-    let has = |fields: &[&str]| fields.iter().any(|field| node.get(field).is_some());
-    if has(&["static_resources", "staticResources", "dynamic_resources", "dynamicResources"]) {
-        return Some("Envoy bootstrap".to_owned());
-    }
-    // Other pages of Envoy's admin interface, which users confuse with the dump.
-    if has(&["listener_statuses", "cluster_statuses"]) {
-        return Some("Envoy status page".to_owned());
-    }
-    if matches!(node.get("configs"), Some(Node::List(_))) {
-        return Some("Envoy configuration dump".to_owned());
-    }
-    if has(&["resources", "@type"]) {
-        return Some("Envoy discovery file".to_owned());
-    }
-    has(&["virtual_hosts", "virtualHosts"]).then(|| "Envoy RouteConfiguration".to_owned())
-}
-
-/// How to declare that a plugin is ours.
-pub fn how_to_claim() -> String {
-    format!("annotate its object with `{ANNOTATION}: suite` (or the module that it is) to have it checked")
 }

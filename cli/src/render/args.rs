@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use penstock_policy::document::{At, Context, Decode as _, Node};
 use penstock_policy::matching::HostPattern;
 
+use super::names::dns_label;
 use super::service::RouteService;
 use crate::image::reference::Reference;
 
@@ -18,59 +19,61 @@ use crate::image::reference::Reference;
     penstock render policy.yaml --for envoy --service stable=127.0.0.1:8081 > envoy.yaml\n  \
     penstock render policy.yaml --for kustomize --image ghcr.io/you/penstock/suite:0.1.0 --output base\n  \
     penstock import --report report.json ingress.yaml > policy.yaml; penstock render policy.yaml --report report.json …\n\n\
-    Sections are attached where they belong: egress where requests leave, everything else where they come in.\n\
-    A route goes where --service or --report says, else to the service of its own name, port 8080; standard error lists\n\
-    what was assumed."
+    The section `egress` gets a plugin where requests leave, and all other sections get one where requests come in.\n\
+    A route without --service or --report leads to the Service with its own name on port 8080; standard error lists\n\
+    these assumptions."
 )]
 pub struct Args {
-    /// The policy: a file of ours, a manifest, an Envoy configuration.
+    /// A policy, a manifest or an Envoy configuration.
     pub(super) policy: PathBuf,
-    /// The platform that will run it.
+    /// The platform that will run the policy.
     #[arg(long = "for", visible_alias = "target", value_enum, value_name = "PLATFORM")]
     pub(super) target: RenderTarget,
-    /// Run the policy in Envoy's own process instead of a sandbox: for envoy and envoy-gateway; docs/native.md says when.
+    /// Run the policy in the native body, in Envoy's own process instead of a sandbox. For envoy and envoy-gateway; see
+    /// docs/native.md.
     #[arg(long)]
     pub(super) native: bool,
-    /// What the objects are called.
+    /// The name of the objects.
     #[arg(long, default_value = "penstock", value_parser = object)]
     pub(super) name: String,
-    /// Their namespace; for Istio that of the gateway's pods [default: default, for Istio none].
+    /// The namespace of the objects; for Istio, the namespace of the gateway's Pods, which is required [default:
+    /// default].
     #[arg(long, value_parser = namespace)]
     pub(super) namespace: Option<String>,
-    /// The image of the module that runs where requests come in, in your registry; `oci://` may stand before it.
+    /// The image of the module that runs where requests come in. The prefix `oci://` is allowed.
     #[arg(long, value_parser = image)]
     pub(super) image: Option<String>,
     /// The image of the module that runs where requests leave [default: --image].
     #[arg(long, value_parser = image)]
     pub(super) egress_image: Option<String>,
-    /// The digest of `--image`: pins the image by digest.
+    /// The digest of `--image`, to pin the image by digest.
     #[arg(long, value_parser = sha256)]
     pub(super) sha256: Option<String>,
-    /// The digest of `--egress-image`.
+    /// The digest of `--egress-image`, to pin the image by digest.
     #[arg(long, value_parser = sha256, requires = "egress_image")]
     pub(super) egress_sha256: Option<String>,
-    /// The Gateway that the routes belong to: Istio's (NAMESPACE/NAME, or NAME in the same namespace), or the Gateway
-    /// API's.
+    /// The Gateway of the routes: of Istio (NAMESPACE/NAME, or NAME in the same namespace), or of the Gateway API.
     #[arg(long, value_parser = gateway)]
     pub(super) gateway: Option<String>,
-    /// A host name that the routes are for; several times for several. `*` for all of the gateway's, which takes them
-    /// from every route that is there.
+    /// A host name of the routes; may be repeated. `*` matches every host of the gateway, and takes requests away from
+    /// existing routes.
     #[arg(long = "host", value_name = "HOST", value_parser = host)]
     pub(super) hosts: Vec<String>,
-    /// Istio: the label of the pods that run the plugin.
+    /// Istio: the label of the Pods that run the plugin.
     #[arg(long, default_value = "istio=ingressgateway", value_parser = label)]
     pub(super) selector: (String, String),
-    /// Where a route goes: ROUTE=HOST:PORT, for Istio also ROUTE=HOST:PORT/SUBSET. The route `default` is for requests
-    /// that no other takes.
+    /// The destination of a route: ROUTE=HOST:PORT, for Istio also ROUTE=HOST:PORT/SUBSET; may be repeated. The route
+    /// `default` is for requests that no rule matches.
     #[arg(long = "service", value_name = "ROUTE=HOST:PORT")]
     pub(super) services: Vec<RouteService>,
-    /// The namespace of services that are given without one [default: that of the objects, for Istio none].
+    /// The namespace of Services that are named without one; required for Istio [default: the namespace of the
+    /// objects].
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     pub(super) service_namespace: Option<String>,
-    /// Where routes go, as `penstock import --report` has written it; --service wins.
+    /// The destinations of routes, as written by `penstock import --report`. --service takes precedence.
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
-    /// Write files into this folder instead of printing; needed for kustomize.
+    /// Write files into this folder instead of printing; required for kustomize.
     #[arg(long, short, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
 }
@@ -80,13 +83,13 @@ pub struct Args {
 pub(super) enum RenderTarget {
     /// A bootstrap for plain Envoy.
     Envoy,
-    /// Istio's WasmPlugin, VirtualService and what egress needs.
+    /// Istio: WasmPlugin, VirtualService, and the objects that egress needs.
     Istio,
-    /// The same with Istio's TrafficExtension (Istio 1.30 and later).
+    /// The same with TrafficExtension (Istio 1.30 and later).
     IstioTrafficextension,
-    /// Envoy Gateway's EnvoyExtensionPolicy with HTTPRoutes.
+    /// Envoy Gateway: EnvoyExtensionPolicy and HTTPRoutes.
     EnvoyGateway,
-    /// A kustomize base: plain Envoy as a Deployment that rolls when the policy changes.
+    /// A kustomize base: plain Envoy as a Deployment, with a rollout for each new policy.
     Kustomize,
 }
 
@@ -103,19 +106,6 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
     let whole = if digest.is_some() && !has_tag { format!("{name}:digest") } else { name.to_owned() };
     whole.parse::<Reference>().map(|_| text.to_owned())
-}
-
-/// A DNS label with a maximum length (RFC 1123), which Kubernetes requires for names.
-fn dns_label(text: &str, longest: usize) -> Result<String, String> {
-    if text.len() > longest {
-        return Err(format!("it has {} characters; write at most {longest}", text.len()));
-    }
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let has_ends = text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain);
-    let is_label = has_ends && text.bytes().all(|b| plain(b) || b == b'-');
-    is_label.then(|| text.to_owned()).ok_or_else(|| {
-        "Kubernetes takes lowercase letters, digits and `-`, with a letter or digit at both ends".to_owned()
-    })
 }
 
 /// Checks the name of the objects: the longest suffix (`-egress-stars`) must fit, too.

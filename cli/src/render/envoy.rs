@@ -6,9 +6,11 @@ use penstock_policy::IdentitySource;
 use penstock_policy::document::Node;
 
 use super::args::RenderTarget;
+use super::names::free;
 use super::plan::Plan;
 use super::service::RouteService;
 use super::text::indented;
+use crate::manifests::copied_metadata;
 use crate::yaml_text::{json, scalar};
 
 /// The address for inbound requests.
@@ -33,7 +35,7 @@ pub fn bootstrap(plan: &Plan<'_>) -> String {
     }
     if let Some(policy) = &plan.egress {
         text += &egress(plan, policy);
-        clusters += EGRESS_CLUSTER;
+        clusters += &EGRESS_CLUSTER.replace("penstock-outside", &egress_cluster(plan));
         clusters += if plan.default_port == 443 { EGRESS_TLS } else { "" };
     }
     format!("{text}\n  clusters:\n{clusters}")
@@ -58,7 +60,7 @@ stats_config:
   - {tag_name: operation, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.operation\.([^.]+))'}
   - {tag_name: plugin, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.plugin\.([^.]+))'}
 
-# Without a limit anybody can open connections until memory ends.
+# Without a limit, clients can open connections until the memory is used up.
 overload_manager:
   resource_monitors:
   - name: envoy.resource_monitors.global_downstream_max_connections
@@ -113,8 +115,9 @@ const ROUTER: &str = "          # The router comes last.
 /// The native body with the policy.
 fn native_filter(plan: &Plan<'_>, suffix: &str, module: &str, policy: &Node) -> String {
     let name = format!("{}{suffix}", plan.args.name);
+    let copy = metadata_copy(&name, policy);
     format!(
-        r#"          - name: {}
+        r#"{copy}          - name: {}
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter
               dynamic_module_config:
@@ -132,6 +135,34 @@ fn native_filter(plan: &Plan<'_>, suffix: &str, module: &str, policy: &Node) -> 
         scalar(&name),
         scalar(&format!("{module}/{name}")),
         indented(&json(policy), 18),
+    )
+}
+
+/// The filter that shows claims and metadata to the native body, if the policy goes by any.
+fn metadata_copy(name: &str, policy: &Node) -> String {
+    let namespaces = copied_metadata::namespaces(policy);
+    if namespaces.is_empty() {
+        return String::new();
+    }
+    let values: String = namespaces
+        .iter()
+        .map(|namespace| {
+            format!(
+                "              - object_key: {}\n                factory_key: envoy.string\n                format_string: \
+                 {{text_format_source: {{inline_string: {}}}}}\n",
+                scalar(&copied_metadata::state_key(namespace)),
+                scalar(&copied_metadata::format_string(namespace))
+            )
+        })
+        .collect();
+    format!(
+        r#"          # Shows claims and metadata to the native body. The filters that write them, such as jwt_authn, come before this one.
+          - name: {}
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config
+              on_request_headers:
+{values}"#,
+        scalar(&format!("{name}-metadata")),
     )
 }
 
@@ -181,7 +212,7 @@ fn ingress(plan: &Plan<'_>, policy: &Node) -> String {
             scalar(&cluster_name(service)),
         );
     }
-    let hosts: Vec<String> = plan.args.hosts.iter().map(|host| scalar(host)).collect();
+    let hosts: Vec<String> = plan.hosts.iter().map(|host| scalar(host)).collect();
     let hosts = if hosts.is_empty() { "\"*\"".to_owned() } else { hosts.join(", ") };
     format!(
         r#"  # Where requests come in.
@@ -195,7 +226,7 @@ fn ingress(plan: &Plan<'_>, policy: &Node) -> String {
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: ingress
           codec_type: AUTO
-          # This Envoy is the edge: x-envoy-… and x-forwarded-for of clients are not believed.
+          # This Envoy is the edge: x-envoy-… and x-forwarded-for of clients are not trusted.
           use_remote_address: true
           # One form of a path for the policy, for Envoy's routes and for the upstream.
           normalize_path: true
@@ -274,9 +305,10 @@ fn egress(plan: &Plan<'_>, policy: &Node) -> String {
               domains: ["*"]
               routes:
               - match: {{prefix: /}}
-                route: {{cluster: penstock-outside, timeout: 60s}}
+                route: {{cluster: {cluster}, timeout: 60s}}
 {tls}"#,
         filter = filter(plan, "-egress", "egress-allowlist", "FAIL_CLOSED", policy),
+        cluster = egress_cluster(plan),
     )
 }
 
@@ -300,6 +332,11 @@ const EGRESS_TLS: &str = r#"    # TLS, with the name checked against the upstrea
         common_tls_context:
           validation_context: {trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}}
 "#;
+
+/// The cluster of outbound requests, which no route's cluster is called.
+fn egress_cluster(plan: &Plan<'_>) -> String {
+    free("penstock-outside", |name| plan.routes.iter().any(|service| service.route == name))
+}
 
 /// The name of a service's cluster is that of its route.
 fn cluster_name(service: &RouteService) -> String {

@@ -1,13 +1,14 @@
 //! Renders for Envoy Gateway: the plugin on the Gateway, HTTPRoutes that match the route header, and a Gateway for
 //! egress.
 
-use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use penstock_policy::document::Node;
 
+use super::names::ObjectNames;
 use super::plan::Plan;
 use super::service::RouteService;
-use super::text::{RenderedFile, object_name};
+use super::text::RenderedFile;
 use crate::yaml_text::{block, scalar};
 
 pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<RenderedFile>> {
@@ -18,7 +19,7 @@ pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<RenderedFile>> {
     if let Some(policy) = &plan.ingress {
         let image = &plan.image;
         let text = format!(
-            "# The policy, on the Gateway and not on an HTTPRoute: a request must have met it before it has a route.\n{}",
+            "# The policy is attached to the Gateway and not to an HTTPRoute, because it decides a request before the route is chosen.\n{}",
             extension_policy(plan, "", &plan.gateway, image, plan.args.sha256.as_deref(), policy)
         );
         manifests.push(RenderedFile { file: "extension-policy.yaml", text });
@@ -90,28 +91,21 @@ fn native_proxy(plan: &Plan<'_>) -> String {
 
 /// The maximum number of rules in one HTTPRoute.
 const MOST_RULES: usize = 16;
+/// The maximum number of hosts of one HTTPRoute.
+const MOST_HOSTS: usize = 16;
 
 /// One rule for each route. If there are too many rules for one HTTPRoute, there are several; their order does not
 /// matter, because each rule matches a different value of the header, and a rule with a match takes precedence over the
 /// one without.
 fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<String> {
-    let mut names: HashSet<String> = HashSet::from(["default-route".to_owned()]);
-    // For each name that several routes would have, the next number to try.
-    let mut numbers: HashMap<String, usize> = HashMap::new();
+    // Rule names must be unique labels.
+    let names = ObjectNames::new(plan.routes.iter().map(|service| service.route.as_str()), &["default-route"]);
     let mut rules = Vec::new();
     let mut grants: Vec<&str> = Vec::new();
     for service in &plan.routes {
-        // Rule names must be unique labels.
-        let plain = object_name(&service.route);
-        let mut name = plain.clone();
-        while !names.insert(name.clone()) {
-            let number = numbers.entry(plain.clone()).or_insert(1);
-            *number += 1;
-            name = format!("{plain}-{number}");
-        }
         rules.push(format!(
             "  - name: {}\n    matches:\n    - headers: [{{name: {}, value: {}}}]\n    backendRefs:\n    - {}\n",
-            scalar(&name),
+            scalar(&names.of(&service.route)),
             scalar(&plan.header),
             scalar(&service.route),
             backend(plan, service, &mut grants)?,
@@ -120,24 +114,27 @@ fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<Stri
     rules
         .push(format!("  - name: default-route\n    backendRefs:\n    - {}\n", backend(plan, catch_all, &mut grants)?));
 
-    let hosts: Vec<String> = plan.args.hosts.iter().filter(|host| *host != "*").map(|host| scalar(host)).collect();
-    let hosts = if hosts.is_empty() { String::new() } else { format!("  hostnames: [{}]\n", hosts.join(", ")) };
     let mut texts = Vec::new();
-    for (i, rules) in rules.chunks(MOST_RULES).enumerate() {
-        let about = match i {
-            0 => {
-                "# One rule for each route that the policy names, and one without a condition: without it a request for which the policy\n\
-                 # names no route would be answered 404 before the filter sees it.\n"
-            }
-            _ => "# More of them: an HTTPRoute has at most 16 rules.\n",
-        };
-        let suffix = if i == 0 { String::new() } else { format!("-{}", i + 1) };
-        texts.push(format!(
-            "{about}apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n{}spec:\n  parentRefs:\n  - name: {}\n{hosts}  rules:\n{}",
-            plan.metadata(&suffix),
-            scalar(&plan.gateway),
-            rules.concat(),
-        ));
+    for hosts in hostnames(plan)? {
+        for rules in rules.chunks(MOST_RULES) {
+            let (about, suffix) = match texts.len() {
+                0 => (
+                    "# One rule for each route that the policy names, and one without a condition: without it a request for which the policy\n\
+                     # names no route would be answered 404 before the filter sees it.\n",
+                    String::new(),
+                ),
+                number => (
+                    "# More of them: an HTTPRoute has at most 16 rules, for at most 16 hosts.\n",
+                    format!("-{}", number + 1),
+                ),
+            };
+            texts.push(format!(
+                "{about}apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n{}spec:\n  parentRefs:\n  - name: {}\n{hosts}  rules:\n{}",
+                plan.metadata(&suffix),
+                scalar(&plan.gateway),
+                rules.concat(),
+            ));
+        }
     }
     texts.extend(grants.iter().map(|namespace| {
         format!(
@@ -152,12 +149,26 @@ fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<Stri
     Ok(texts.join("---\n"))
 }
 
+/// The fields `hostnames` that together have every host; a route without one is for every host of the Gateway.
+fn hostnames(plan: &Plan<'_>) -> anyhow::Result<Vec<String>> {
+    if plan.hosts.iter().any(|host| host == "*") {
+        return Ok(vec![String::new()]);
+    }
+    if let Some(host) = plan.hosts.iter().find(|host| host.parse::<IpAddr>().is_ok()) {
+        anyhow::bail!(
+            "--host {host}: an HTTPRoute has no addresses as hosts; set --host '*' for every host of the gateway"
+        );
+    }
+    let hosts: Vec<String> = plan.hosts.iter().map(|host| scalar(host)).collect();
+    Ok(hosts.chunks(MOST_HOSTS).map(|hosts| format!("  hostnames: [{}]\n", hosts.join(", "))).collect())
+}
+
 /// A reference to a Service; records the namespaces that must allow it.
 fn backend<'s>(plan: &Plan<'_>, service: &'s RouteService, grants: &mut Vec<&'s str>) -> anyhow::Result<String> {
     let Some((name, namespace)) = service.object() else {
         anyhow::bail!(
-            "route `{}` goes to `{}`, which is no Service of the cluster: make a Backend for it (Envoy Gateway's API), or \
-             say --service {}=NAME.NAMESPACE:PORT",
+            "route `{}` goes to `{}`, which is no Service of the cluster: create a Backend for it (Envoy Gateway's API), or \
+             set --service {}=NAME.NAMESPACE:PORT",
             service.route,
             service.host,
             service.route
@@ -190,7 +201,7 @@ fn egress(plan: &Plan<'_>, policy: &Node) -> String {
          - {{name: http, port: 8080, protocol: HTTP}}\n---\n\
          # The allowlist.\n{extension}---\n\
          # Where the request asks to go: with TLS an authority without a port means 443, else 80, as the policy's `defaultPort`.\n\
-         # Envoy Gateway wants `extensionApis: {{enableBackend: true}}` for it.\n\
+         # Envoy Gateway needs `extensionApis: {{enableBackend: true}}` for it.\n\
          apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\n{metadata}spec:\n  type: DynamicResolver\n{tls}---\n\
          apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n{metadata}spec:\n  parentRefs:\n  - name: {name}\n  rules:\n  \
          - backendRefs:\n    - {{group: gateway.envoyproxy.io, kind: Backend, name: {name}}}\n",

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use penstock_policy::document::Node;
 use penstock_policy::egress::DestinationTarget;
 
+use super::names::free;
 use super::plan::Plan;
 use super::service::RouteService;
 use super::text::{RenderedFile, indented};
@@ -97,7 +98,7 @@ fn object(
 }
 
 fn virtual_service(plan: &Plan<'_>, catch_all: &RouteService) -> String {
-    let hosts: Vec<String> = plan.args.hosts.iter().map(|host| scalar(host)).collect();
+    let hosts: Vec<String> = plan.hosts.iter().map(|host| scalar(host)).collect();
     let hosts = hosts.join(", ");
     let mut text = format!(
         "# One entry for each route that the policy names, and one without a condition, last: it takes requests for which the\n\
@@ -114,7 +115,8 @@ fn virtual_service(plan: &Plan<'_>, catch_all: &RouteService) -> String {
             to = destination(service),
         );
     }
-    text + &format!("  - name: default\n    route:\n    - destination: {}\n", destination(catch_all))
+    let name = free("default", |name| plan.routes.iter().any(|service| service.route == name));
+    text + &format!("  - name: {}\n    route:\n    - destination: {}\n", scalar(&name), destination(catch_all))
 }
 
 fn destination(service: &RouteService) -> String {

@@ -5,6 +5,7 @@ mod envoy;
 mod gateway;
 mod istio;
 mod kustomize;
+mod names;
 mod places;
 mod plan;
 mod service;
@@ -47,7 +48,7 @@ impl Args {
                 }
             }
             None if self.target == RenderTarget::Kustomize => {
-                anyhow::bail!("a kustomize base is several files: say where with --output DIR");
+                anyhow::bail!("a kustomize base has several files: set their folder with --output DIR");
             }
             None => {
                 let texts: Vec<&str> = manifests.iter().map(|manifest| manifest.text.as_str()).collect();

@@ -2,13 +2,14 @@
 //! reported.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
-use super::args::Args;
+use super::args::{Args, RenderTarget};
+use super::names::ObjectNames;
 use super::service::{CATCH_ALL, RouteService};
-use super::text::object_name;
 use crate::source;
 
 /// The destinations of routes in the output of `penstock import --report`.
@@ -43,7 +44,7 @@ fn reported(route: &ReportedRoute) -> anyhow::Result<(RouteService, Option<Strin
                 Ok(port) => service.port = Some(port),
                 // Ports of a Service may have names; the rendered objects need the number.
                 Err(_) if is_port_name(value) => named = Some(value.to_owned()),
-                Err(_) => bail!("{:?}: `{value}` is no port", route.to),
+                Err(_) => bail!("{:?}: `{value}` is not a port", route.to),
             },
             _ => bail!("{:?}: `{word}` is not known; it is NAME[ namespace NS][ subset S][ port P]", route.to),
         }
@@ -62,20 +63,22 @@ fn is_port_name(text: &str) -> bool {
 pub struct RoutePlaces {
     /// By route; with the name of its port where only that is known.
     known: HashMap<String, (RouteService, Option<String>)>,
+    /// The Services that are assumed.
+    assumed: ObjectNames,
     namespace: Option<String>,
-    is_istio: bool,
+    target: RenderTarget,
 }
 
 impl RoutePlaces {
     /// Reads the options for routes with these `names`.
-    pub fn new(args: &Args, names: &[String], is_istio: bool) -> anyhow::Result<RoutePlaces> {
+    pub fn new(args: &Args, names: &[String]) -> anyhow::Result<RoutePlaces> {
         let all: HashSet<&str> = names.iter().map(String::as_str).collect();
         let mut known: HashMap<String, (RouteService, Option<String>)> = HashMap::new();
         for service in &args.services {
             let before = known.insert(service.route.clone(), (service.clone(), None));
             ensure!(
                 before.is_none(),
-                "--service {}=…: it is given twice, and a route goes to one place",
+                "--service {}=…: it is given twice, and a route has one destination",
                 service.route
             );
             if service.route != CATCH_ALL && !all.contains(service.route.as_str()) {
@@ -101,7 +104,8 @@ impl RoutePlaces {
                 }
             }
         }
-        Ok(RoutePlaces { known, namespace: args.service_namespace.clone(), is_istio })
+        let assumed = ObjectNames::new(names.iter().map(String::as_str), &[]);
+        Ok(RoutePlaces { known, assumed, namespace: args.service_namespace.clone(), target: args.target })
     }
 
     /// Whether the destination of this route is given.
@@ -114,14 +118,15 @@ impl RoutePlaces {
         let known = self.known.get(route).cloned();
         let assumed = known.is_none();
         let (mut service, port_name) = known.unwrap_or_else(|| {
-            let (route, host) = (route.to_owned(), object_name(route));
+            let (route, host) = (route.to_owned(), self.assumed.of(route));
             (RouteService { route, host, port: Some(8080), subset: None }, None)
         });
+        self.refuse_addresses(&service)?;
         if !service.host.contains('.') {
             match &self.namespace {
                 Some(namespace) => service.host = format!("{}.{namespace}", service.host),
-                None if self.is_istio => bail!(
-                    "in which namespace is the service `{0}`? Say --service-namespace NAME, or --service {route}={0}.NAMESPACE:PORT",
+                None if self.is_istio() => bail!(
+                    "in which namespace is the service `{0}`? Set --service-namespace NAME, or --service {route}={0}.NAMESPACE:PORT",
                     service.host
                 ),
                 None => {}
@@ -130,24 +135,54 @@ impl RoutePlaces {
         if assumed {
             let port = service.port.map(|port| format!(":{port}")).unwrap_or_default();
             anstream::eprintln!(
-                "penstock: assumed: route `{route}` goes to {}{port}; --service {route}=HOST:PORT says otherwise",
+                "penstock: assumed: route `{route}` leads to {}{port}; to change it, set --service {route}=HOST:PORT",
                 service.host
             );
         }
         if let Some(name) = port_name {
             bail!(
-                "route `{route}` goes to the port `{name}` of `{0}`, and manifests of routes want its number: say \
+                "route `{route}` goes to the port `{name}` of `{0}`, and manifests of routes need its number: set \
                  --service {route}={0}:NUMBER",
                 service.host
             );
         }
         ensure!(
-            self.is_istio || service.port.is_some(),
-            "on which port is `{}`, where route `{route}` goes? Say --service {route}={}:PORT",
+            self.is_istio() || service.port.is_some(),
+            "on which port is `{}`, where route `{route}` goes? Set --service {route}={}:PORT",
             service.host,
             service.host
         );
         Ok(service)
+    }
+
+    fn is_istio(&self) -> bool {
+        matches!(self.target, RenderTarget::Istio | RenderTarget::IstioTrafficextension)
+    }
+
+    /// Checks that the platform can send requests to an address: a loopback address is the proxy's own pod, and a mesh
+    /// knows services by their names.
+    fn refuse_addresses(&self, service: &RouteService) -> anyhow::Result<()> {
+        let (RouteService { route, host, .. }, address) = (service, service.host.parse::<IpAddr>().ok());
+        let is_loopback =
+            host.eq_ignore_ascii_case("localhost") || address.is_some_and(|address| address.is_loopback());
+        let is_mesh = self.is_istio() || self.target == RenderTarget::EnvoyGateway;
+        ensure!(
+            !(is_mesh && is_loopback),
+            "route `{route}` goes to `{host}`, which is the gateway's own pod: set its destination in the cluster with \
+             --service {route}=NAME.NAMESPACE:PORT"
+        );
+        ensure!(
+            !(self.is_istio() && address.is_some()),
+            "route `{route}` goes to `{host}`, and Istio sends requests to services that it knows by name: declare the \
+             address in a ServiceEntry, and set --service {route}=ITS.HOST:PORT"
+        );
+        if is_loopback && self.target == RenderTarget::Kustomize {
+            anstream::eprintln!(
+                "penstock: route `{route}` goes to `{host}`, which is the proxy's own pod: the Deployment has no other \
+                 container unless you add one; --service {route}=SERVICE:PORT names a Service"
+            );
+        }
+        Ok(())
     }
 }
 

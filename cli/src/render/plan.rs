@@ -11,7 +11,7 @@ use super::places::RoutePlaces;
 use super::service::{CATCH_ALL, RouteService};
 use crate::documents::Documents;
 use crate::import::UNROUTED;
-use crate::manifests::{module_of, unknown_natively};
+use crate::manifests::{NativePlatform, module_of, unknown_natively};
 use crate::place::Place;
 
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -24,6 +24,8 @@ pub(super) struct Plan<'a> {
     pub(super) namespace: String,
     /// The Gateway; empty where none is needed.
     pub(super) gateway: String,
+    /// The host names that the routes are for, once each; only `*` when that is among them.
+    pub(super) hosts: Vec<String>,
     /// The images of the modules, where the platform loads them.
     pub(super) image: String,
     pub(super) egress_image: String,
@@ -72,18 +74,27 @@ impl<'a> Plan<'a> {
             "--native is for envoy and envoy-gateway: Istio has no API for dynamic modules, and kustomize mounts the images of \
              wasm modules"
         );
+        let platform = match args.target {
+            RenderTarget::EnvoyGateway => NativePlatform::EnvoyGateway,
+            _ => NativePlatform::Envoy,
+        };
         if args.native
-            && let Some((unknown, right)) = unknown_natively(policy)
+            && let Some((unknown, right)) = unknown_natively(policy, platform)
         {
             bail!("{unknown}; {right}");
         }
+        ensure!(
+            args.target != RenderTarget::Kustomize || args.name.starts_with(|c: char| c.is_ascii_lowercase()),
+            "--name {}: the name of a Service begins with a letter",
+            args.name
+        );
         let loads_images = (is_mesh || args.target == RenderTarget::Kustomize) && !args.native;
 
         let how = "`penstock image push` puts the modules there, see docs/distribution.md";
         let image = match (&args.image, &args.egress_image) {
             (Some(image), _) => image.clone(),
             (None, _) if loads_images && ingress.is_some() => {
-                bail!("say which image runs the policy: --image oci://REGISTRY/penstock/suite:{VERSION}; {how}")
+                bail!("set the image that runs the policy: --image oci://REGISTRY/penstock/suite:{VERSION}; {how}")
             }
             (None, egress) => egress.clone().unwrap_or_default(),
         };
@@ -92,7 +103,7 @@ impl<'a> Plan<'a> {
             Some(image) => (image.clone(), args.egress_sha256.clone()),
             None if loads_images && egress.is_some() && (image.is_empty() || !runs_egress) => {
                 bail!(
-                    "say which image runs `egress`: --egress-image oci://REGISTRY/penstock/egress-allowlist:{VERSION}; {how}"
+                    "set the image that runs `egress`: --egress-image oci://REGISTRY/penstock/egress-allowlist:{VERSION}; {how}"
                 )
             }
             None => (image.clone(), args.sha256.clone()),
@@ -100,14 +111,14 @@ impl<'a> Plan<'a> {
         let namespace = match &args.namespace {
             Some(namespace) => namespace.clone(),
             None if is_istio => {
-                bail!("say where the gateway's pods are, which the plugin selects: --namespace istio-system")
+                bail!("set the namespace of the gateway's Pods, which the plugin selects: --namespace istio-system")
             }
             None => "default".to_owned(),
         };
         if is_mesh && ingress.is_some() && !names.is_empty() {
             ensure!(
                 !args.hosts.is_empty(),
-                "say which hosts the routes are for: --host shop.example.com (or --host '*' for every host of the gateway, \
+                "set the hosts of the routes: --host shop.example.com (or --host '*' for every host of the gateway, \
                  which takes requests from all other routes there)"
             );
         }
@@ -115,15 +126,15 @@ impl<'a> Plan<'a> {
             args.target == RenderTarget::EnvoyGateway && ingress.is_some() || is_istio && !names.is_empty();
         let gateway = match &args.gateway {
             Some(gateway) => gateway.clone(),
-            None if needs_gateway => bail!("say which Gateway: --gateway NAME"),
+            None if needs_gateway => bail!("set the Gateway: --gateway NAME"),
             None => String::new(),
         };
 
-        let places = RoutePlaces::new(args, &names, is_istio)?;
+        let places = RoutePlaces::new(args, &names)?;
         ensure!(
             places.has(UNROUTED) || !names.iter().any(|name| name == UNROUTED),
             "the policy has the route `{UNROUTED}`, by which `penstock import` marks requests that nothing in a policy \
-             decides: put a route in its place, or say where they go with --service {UNROUTED}=HOST:PORT"
+             decides: put a route in its place, or set their destination with --service {UNROUTED}=HOST:PORT"
         );
         let routes = names.iter().map(|name| places.of(name)).collect::<anyhow::Result<Vec<RouteService>>>()?;
         let default = documents.routes.as_ref().and_then(|routes| routes.default.as_ref());
@@ -134,7 +145,7 @@ impl<'a> Plan<'a> {
             None if names.is_empty() && is_mesh => None,
             None if ingress.is_none() => None,
             None => bail!(
-                "the policy has no `routes.default`: say where requests without a route go, with --service default=HOST:PORT"
+                "the policy has no `routes.default`: set the destination of requests without a route: --service default=HOST:PORT"
             ),
         };
         let said = documents.egress.as_ref().and_then(|egress| egress.default_port);
@@ -146,6 +157,7 @@ impl<'a> Plan<'a> {
             header,
             namespace,
             gateway,
+            hosts: hosts(&args.hosts),
             image,
             egress_image,
             egress_sha256,
@@ -162,6 +174,15 @@ impl<'a> Plan<'a> {
     pub(super) fn metadata(&self, suffix: &str) -> String {
         format!("metadata:\n  name: {}{suffix}\n  namespace: {}\n", self.args.name, self.namespace)
     }
+}
+
+/// The hosts once each; `*` takes the requests of all others.
+fn hosts(said: &[String]) -> Vec<String> {
+    if said.iter().any(|host| host == "*") {
+        return vec!["*".to_owned()];
+    }
+    let mut known = HashSet::new();
+    said.iter().map(|host| host.to_ascii_lowercase()).filter(|host| known.insert(host.clone())).collect()
 }
 
 /// Every route that a policy names, once each, in order.

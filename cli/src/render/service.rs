@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use super::names::dns_label;
+
 /// The name that `--service` uses for the default route.
 pub const CATCH_ALL: &str = "default";
 
@@ -23,7 +25,8 @@ impl FromStr for RouteService {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let form = || "write ROUTE=HOST:PORT, such as beta=shop-beta:8080".to_owned();
-        let (route, place) = text.split_once('=').ok_or_else(form)?;
+        // A route's name may have a `=`, a destination has none.
+        let (route, place) = text.rsplit_once('=').ok_or_else(form)?;
         let (place, subset) = match place.split_once('/') {
             Some((place, subset)) => (place, Some(subset.to_owned())),
             None => (place, None),
@@ -32,12 +35,8 @@ impl FromStr for RouteService {
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
         if let Some(subset) = &subset {
-            // The name is also the value of a label.
-            let has_ends =
-                [subset.bytes().next(), subset.bytes().last()].iter().flatten().all(u8::is_ascii_alphanumeric);
-            if subset.is_empty() || subset.len() > 63 || !has_ends || !subset.bytes().all(plain) {
-                return Err(format!("{subset:?} is no subset: write letters, digits, `-`, `_` and `.`, at most 63"));
-            }
+            // Istio's rule; the name is also the value of a label.
+            dns_label(subset, 63).map_err(|why| format!("{subset:?} is no subset: {why}"))?;
         }
         if route.is_empty() || host.is_empty() || !host.bytes().all(plain) {
             return Err(form());

@@ -22,37 +22,38 @@ use crate::source;
 use crate::traffic::{self, ReadOptions, Record, RecordReader};
 use summary::ReplaySummary;
 
-/// Decide recorded requests and print one JSON decision a line.
+/// Decide recorded requests and print one JSON decision on each line.
 ///
-/// Reads one JSON request a line, Envoy's access logs (JSON, or the default text format of Envoy or Istio) and HAR.
+/// Reads JSON lines with one request each, access logs of Envoy (JSON, or the default text format of Envoy or Istio),
+/// and HTTP Archives.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  echo '{\"method\":\"GET\",\"authority\":\"shop.example.com\",\"path\":\"/\"}' | \
     penstock replay policy.yaml\n  \
     penstock replay policy.yaml access.log --log-format '[%START_TIME%] %REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)%'")]
 pub struct Args {
-    /// The policy (a file of ours, a manifest, an Envoy configuration, a folder), then the requests; `-`, the default, is
-    /// standard input. With --from-envoy or --from-cluster only the requests.
-    #[arg(num_args = 0..=2, value_name = "POLICY> <REQUESTS")]
+    /// The policy (a policy file, a manifest, an Envoy configuration or a folder), and the recorded requests [default:
+    /// `-`, standard input]. With --from-envoy or --from-cluster, omit POLICY.
+    #[arg(num_args = 0..=2, value_names = ["POLICY", "REQUESTS"])]
     files: Vec<PathBuf>,
     #[command(flatten)]
     running: RunningInputs,
-    /// Only this plugin, of several: the name of its object.
+    /// Only use the plugin whose object has this name.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
-    /// Only the sections that run here [default: all sections together].
+    /// Only the sections that run at this place [default: all sections].
     #[arg(long, value_enum, value_name = "PLACE")]
     at: Option<Place>,
-    /// Gives the same random choices each time.
+    /// The seed of random choices, to make them repeatable.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
-    /// Print how many requests got which decision, instead of each decision.
+    /// Instead of each decision, print how many requests got which decision.
     #[arg(long)]
     summary: bool,
-    /// Print which rules, conditions, limits, variants, overrides and entries of deny no request used, instead of each
-    /// decision; together with --summary, `--output json` is one document with both.
+    /// Instead of each decision, print which rules, conditions, limits, variants, overrides and deny entries no request
+    /// used. Together with --summary, `--output json` prints one document with both.
     #[arg(long)]
     coverage: bool,
-    /// The form of the summary, or of the coverage.
+    /// The format of the summary or of the coverage.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: summary::SummaryFormat,
     #[command(flatten)]
@@ -72,19 +73,20 @@ impl Args {
         let policy = match self.at {
             None => file.policy,
             Some(place) => {
-                let part =
-                    place.part(&file.node).with_context(|| format!("nothing of the policy runs {}", place.words()))?;
+                let part = place
+                    .part(&file.node)
+                    .with_context(|| format!("no section of the policy runs {}", place.words()))?;
                 Policy::from_node(&part).map_err(|problems| anyhow::anyhow!("{problems}"))?
             }
         };
         let sums = self.summary || self.coverage;
         ensure!(
             sums || self.output == summary::SummaryFormat::Human,
-            "--output is the form of --summary or --coverage"
+            "--output is the format of --summary or --coverage"
         );
         ensure!(
             (self.coverage && !self.summary) || self.output != summary::SummaryFormat::Lcov,
-            "--output lcov is the form of --coverage alone"
+            "--output lcov only works with --coverage"
         );
         let mut summary = self.summary.then(ReplaySummary::default);
         let mut coverage = self.coverage.then(|| Coverage::new(&file.node));

@@ -12,7 +12,7 @@ use crate::words;
 /// The forms of the summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SummaryFormat {
-    /// For people.
+    /// Text.
     Human,
     /// One JSON object.
     Json,

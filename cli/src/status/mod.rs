@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use penstock_policy::document::Node;
 use serde::Serialize;
 
-use crate::kubectl::{KINDS, Kubectl};
+use crate::kubectl::{ENVOY_KINDS, KINDS, Kubectl};
 use crate::manifests::ManifestFile;
 use crate::numbers::whole;
 use crate::output::Output;
@@ -20,12 +20,13 @@ use plugin::ClusterPlugin;
 use proxy::ProxyStatus;
 pub use proxy::warnings;
 
-/// Say which plugins are there, and which proxies took which policy.
+/// Show the plugins of the cluster, and which policy each proxy runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock status --pod istio-system/ingress-7d9f\n  \
     penstock status --envoy http://127.0.0.1:15000\n  kubectl penstock status -o json\n  \
     penstock status --istiod-pod istio-system/istiod-6f4c9\n\n\
-    Exit status: 1 when a plugin is not accepted, or a proxy refused a policy, has not acknowledged it or runs another one.")]
+    Exit status: 1 if the control plane did not accept a plugin, or if a proxy refused a policy, has not acknowledged it, or\n\
+    runs another one.")]
 pub struct Args {
     /// The admin interface of a proxy; may be repeated.
     #[arg(long = "envoy", value_name = "URL")]
@@ -33,7 +34,8 @@ pub struct Args {
     /// A Pod with a proxy, reached by `kubectl port-forward`; may be repeated.
     #[arg(long = "pod", value_name = "NAMESPACE/POD")]
     pods: Vec<String>,
-    /// The debug interface of istiod, such as http://127.0.0.1:15014: which proxies took what it sent; may be repeated.
+    /// The debug interface of istiod, such as http://127.0.0.1:15014, which shows what each proxy has accepted; may be
+    /// repeated.
     #[arg(long = "istiod", value_name = "URL")]
     istiods: Vec<String>,
     /// A Pod with istiod, reached by `kubectl port-forward`; may be repeated.
@@ -42,12 +44,15 @@ pub struct Args {
     /// The port of the admin interface in Pods: Istio's is 15000, Envoy Gateway's 19000.
     #[arg(long, value_name = "PORT", default_value = "15000", allow_negative_numbers = true, value_parser = whole::<u16>(1, 65_535))]
     admin_port: u16,
-    /// Only plugins of this namespace.
+    /// Only show plugins of this namespace.
     #[arg(long, short, value_name = "NAMESPACE")]
     namespace: Option<String>,
     #[command(flatten)]
     kubectl: Kubectl,
-    /// The form of the report.
+    /// The option of other commands. The cluster is what this one reads, with or without it.
+    #[arg(long = "from-cluster", hide = true)]
+    _from_cluster: bool,
+    /// The format of the report.
     #[arg(long, short, value_enum, default_value = "human")]
     output: StatusFormat,
 }
@@ -55,7 +60,7 @@ pub struct Args {
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum StatusFormat {
-    /// For people.
+    /// Text.
     Human,
     /// One JSON object.
     Json,
@@ -106,13 +111,8 @@ impl Args {
 
     fn plugins(&self) -> anyhow::Result<Vec<ClusterPlugin>> {
         let mut plugins = Vec::new();
-        for kind in KINDS {
-            let place = match &self.namespace {
-                Some(namespace) => vec!["--namespace", namespace],
-                None => vec!["--all-namespaces"],
-            };
-            let arguments = [&["get", kind, "--output", "json"][..], &place].concat();
-            let Some(text) = self.kubectl.run(&arguments)? else { continue };
+        for kind in KINDS.into_iter().chain(ENVOY_KINDS) {
+            let Some(text) = self.kubectl.list(kind, self.namespace.as_deref())? else { continue };
             let list = Node::from_json(text.as_bytes())?;
             let Some(Node::List(items)) = list.get("items") else { continue };
             plugins.extend(items.iter().filter_map(plugin));
@@ -211,7 +211,7 @@ fn write(report: &StatusReport, text: &mut String) -> std::fmt::Result {
     for proxy in &report.proxies {
         writeln!(text, "\n{HEAD}{}{HEAD:#}  Envoy {}", proxy.name, proxy.version)?;
         if proxy.policies.is_empty() && proxy.refused.is_empty() {
-            writeln!(text, "  runs none of our plugins")?;
+            writeln!(text, "  runs no plugin of Penstock")?;
         }
         for policy in &proxy.policies {
             let state = match policy.state {
@@ -241,7 +241,11 @@ fn write(report: &StatusReport, text: &mut String) -> std::fmt::Result {
 fn write_control_plane(plane: &ControlPlane, text: &mut String) -> std::fmt::Result {
     let acknowledged = plane.proxies.iter().filter(|proxy| proxy.state == istiod::SyncState::Acknowledged).count();
     let all = plane.proxies.len();
-    writeln!(text, "\n{HEAD}{}{HEAD:#}  istiod: {acknowledged} of {all} proxies took what was sent", plane.name)?;
+    writeln!(
+        text,
+        "\n{HEAD}{}{HEAD:#}  istiod: {acknowledged} of {all} proxies acknowledged what was sent",
+        plane.name
+    )?;
     for proxy in plane.proxies.iter().filter(|proxy| proxy.state != istiod::SyncState::Acknowledged) {
         if proxy.refused.is_empty() {
             writeln!(text, "  {NAME}{}{NAME:#}  {WARN}pending{WARN:#}: it has not answered", proxy.proxy)?;

@@ -237,8 +237,8 @@ impl Decode for TestCase {
             (true, true) => {
                 cx.problem_at(
                     &at.field("steps"),
-                    "does not go with `request`",
-                    "give each request as a step".to_owned(),
+                    "cannot be combined with `request`",
+                    "write each request as a step".to_owned(),
                 );
                 None
             }
@@ -249,7 +249,7 @@ impl Decode for TestCase {
             (_, false) => SentStep::read(&fields, node, at, cx).map(|step| vec![step]),
             (false, true) => {
                 for field in ["expect", "times"].into_iter().filter(|field| fields.has(field)) {
-                    cx.problem_at(&at.field(field), "does not go with `steps`", "give it in a step".to_owned());
+                    cx.problem_at(&at.field(field), "cannot be combined with `steps`", "give it in a step".to_owned());
                 }
                 fields.get::<NonEmpty<SentStep>>("steps", at, cx).map(|steps| steps.0)
             }
@@ -318,7 +318,7 @@ impl SentStep {
         let expect = match node.get("expect") {
             Some(expect) => expected::<OfDecision>(expect, &here, cx),
             None => {
-                let help = "say what the decision must have, such as {action: continue}".to_owned();
+                let help = "write what the decision must contain, such as {action: continue}".to_owned();
                 cx.problem_at(&here, "is required", help);
                 None
             }
@@ -390,7 +390,7 @@ struct Seed(u64);
 
 impl Decode for Seed {
     const KIND: Kind = Kind::Number;
-    const EXPECTED: &'static str = "a whole number from 0";
+    const EXPECTED: &'static str = "a whole number, 0 or more";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         match node {
@@ -541,7 +541,7 @@ impl Decode for ServiceReply {
                 cx.problem(
                     at,
                     node,
-                    "is no answer of a rate-limit service",
+                    "is not an answer of a rate-limit service",
                     "ok, overLimit, error or timeout".to_owned(),
                 );
                 return None;

@@ -22,7 +22,7 @@ use file::TestFile;
 use judge::TestJudge;
 use report::TestSummary;
 
-/// Run a policy's unit tests: requests and the decisions that they must get.
+/// Run the tests of a policy: requests and their expected decisions.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  penstock test policy.test.yaml\n  penstock test --filter canary --junit report.xml tests/*.yaml\n\n\
@@ -30,26 +30,25 @@ use report::TestSummary;
     request: {method: GET, authority: shop.example.com, path: /, headers: [[x-user-group, beta]]}\n    expect: {route: beta}"
 )]
 pub struct Args {
-    /// Test files, YAML, or test cases as JSON lines (.jsonl); folders, globs; `-` is standard input
-    /// [default: every *.test.yaml below this folder].
+    /// Test files in YAML, or test cases as JSON lines (.jsonl); folders or globs; `-` is standard input [default:
+    /// every *.test.yaml in this folder and below].
     files: Vec<PathBuf>,
-    /// Only tests whose name has this text.
+    /// Only run tests whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// The form of the report.
+    /// The format of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: TestFormat,
-    /// Run again whenever a test file, or a file of this folder, changes.
+    /// Run again when a test file or a file in this folder changes.
     #[arg(long)]
     watch: bool,
-    /// Say which rules, conditions, limits, variants, overrides and entries of deny no test decides by; of policies in files
-    /// of their own.
+    /// Report which rules, conditions, limits, variants, overrides and deny entries no test uses.
     #[arg(long)]
     coverage: bool,
-    /// End with status 1 when fewer percent of them are decided by.
+    /// Exit with status 1 if the coverage is below this percentage.
     #[arg(long, value_name = "PERCENT", requires = "coverage", allow_negative_numbers = true, value_parser = whole::<u8>(0, 100))]
     min: Option<u8>,
-    /// Also writes JUnit's XML to this file.
+    /// Also write JUnit XML to this file.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
@@ -57,9 +56,9 @@ pub struct Args {
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum TestFormat {
-    /// For people.
+    /// Text.
     Human,
-    /// JUnit's XML.
+    /// JUnit XML.
     Junit,
     /// One JSON object.
     Json,

@@ -111,6 +111,40 @@ mod tests {
         assert!(Archive::read("{}").is_err());
     }
 
+    /// The fields that the browsers write, with what is odd in each: pseudo-headers, addresses in brackets, WebSockets and
+    /// blocked requests of Chrome; offsets and empty timings of Firefox; requests from the memory cache of Safari.
+    #[test]
+    fn the_archives_of_browsers_are_read() {
+        let chrome = r#"{"log":{"version":"1.2","creator":{"name":"WebInspector","version":"537.36"},"pages":[{"id":"page_1","startedDateTime":"2026-05-06T07:08:09.123Z","title":"x","pageTimings":{"onContentLoad":312.1,"onLoad":null}}],"entries":[
+            {"_connectionId":"413","_initiator":{"type":"other"},"_priority":"VeryHigh","_resourceType":"document","cache":{},"connection":"443","pageref":"page_1","request":{"method":"GET","url":"https://shop.test/cart?a=1#top","httpVersion":"http/2.0",
+             "headers":[{"name":":authority","value":"shop.test"},{"name":":method","value":"GET"},{"name":":path","value":"/cart?a=1"},{"name":":scheme","value":"https"},{"name":"cookie","value":"a=b"}],"queryString":[{"name":"a","value":"1"}],"cookies":[{"name":"a","value":"b","sameSite":"None"}],"headersSize":-1,"bodySize":0},
+             "response":{"status":200,"headers":[],"content":{"size":1},"_transferSize":300,"_error":null},"serverIPAddress":"[2001:db8::1]","startedDateTime":"2026-05-06T07:08:09.123Z","time":123.5,"timings":{"blocked":2.5,"dns":-1,"_blocked_queueing":1.2}},
+            {"request":{"method":"GET","url":"wss://shop.test/ws","httpVersion":"HTTP/1.1","headers":[{"name":"Host","value":"shop.test"},{"name":"Upgrade","value":"websocket"}],"headersSize":5,"bodySize":0},"response":{"status":101},"_webSocketMessages":[{"type":"send","time":1.5,"opcode":1,"data":"x"}],"serverIPAddress":"","startedDateTime":"2026-05-06T07:08:10.123Z","time":5000.5},
+            {"request":{"method":"POST","url":"https://api.test/x","httpVersion":"","headers":[],"postData":{"mimeType":"application/json","text":"{}"},"headersSize":-1,"bodySize":2},"response":{"status":0,"_error":"net::ERR_BLOCKED_BY_CLIENT"},"startedDateTime":"2026-05-06T07:08:11.123Z","time":-1}]}}"#;
+        let firefox = r#"{"log":{"version":"1.2","creator":{"name":"Firefox","version":"140.0"},"browser":{"name":"Firefox","version":"140.0"},"pages":[],"entries":[
+            {"startedDateTime":"2026-05-06T09:08:09.123+02:00","request":{"bodySize":0,"method":"GET","url":"https://shop.test/cart?a=1","httpVersion":"HTTP/2","headers":[{"name":"Host","value":"shop.test"},{"name":"Cookie","value":"a=b"}],"cookies":[],"queryString":[],"headersSize":4},
+             "response":{"status":200,"content":{"encoding":"base64","text":"eA=="}},"cache":{},"timings":{"blocked":0},"time":81,"_securityState":"secure","serverIPAddress":"203.0.113.4","connection":"443","pageref":"page_1"},
+            {"startedDateTime":"2026-05-06T09:08:09.200+02:00","request":{"method":"GET","url":"https://ads.test/a.js","httpVersion":"","headers":[],"headersSize":0},"response":{"status":0,"headersSize":-1},"cache":{},"timings":{},"time":0}]}}"#;
+        let safari = r#"{"log":{"version":"1.2","creator":{"name":"WebKit Web Inspector","version":"1.0"},"pages":[{"id":"page_0","pageTimings":{"onLoad":600}}],"entries":[
+            {"pageref":"page_0","startedDateTime":"2026-05-06T07:08:09.123Z","time":333.25,"request":{"method":"GET","url":"https://shop.test/cart?a=1","httpVersion":"HTTP/2","cookies":[],"headers":[{"name":"Cookie","value":"a=b"}],"queryString":[],"headersSize":1,"bodySize":0},
+             "response":{"status":200,"content":{"compression":0}},"cache":{},"timings":{"dns":-1},"serverIPAddress":"203.0.113.4","connection":"1","_fetchType":"Network Load","_priority":"high"},
+            {"startedDateTime":"2026-05-06T07:08:09.200Z","time":0,"request":{"method":"GET","url":"https://shop.test/a.png","httpVersion":"","cookies":[],"headers":[]},"response":{"status":200},"_fetchType":"Memory Cache"}]}}"#;
+        for (text, others) in [
+            (chrome, &["GET shop.test /ws", "POST api.test /x"][..]),
+            (firefox, &["GET ads.test /a.js"]),
+            (safari, &["GET shop.test /a.png"]),
+        ] {
+            let read: Vec<WireRequest> = Archive::read(text).unwrap().requests().map(Result::unwrap).collect();
+            let first = read.first().unwrap();
+            assert_eq!(first.time, Timestamp::parse("2026-05-06T07:08:09.123Z"), "{text}");
+            assert!(first.headers.contains(&("cookie".to_owned(), "a=b".to_owned())), "{:?}", first.headers);
+            assert!(first.headers.iter().all(|(name, _)| !name.starts_with(':')), "{:?}", first.headers);
+            let shown: Vec<String> = read.iter().map(|r| format!("{} {} {}", r.method, r.authority, r.path)).collect();
+            assert_eq!(shown.first().map(String::as_str), Some("GET shop.test /cart?a=1"));
+            assert_eq!(shown[1..], *others);
+        }
+    }
+
     #[test]
     fn an_odd_entry_is_an_error_of_its_own_and_nulls_are_nothing() {
         let entry =

@@ -95,9 +95,9 @@ impl LeftOut {
         }
         if self.other_layout.count > 0 {
             let layout = match (declared, form) {
-                (true, _) => "not in the format of --log-format, or to be read in two ways",
+                (true, _) => "not in the format of --log-format, or ambiguous in it",
                 (false, Input::EnvoyJson) => "not a JSON object with the method, path and authority of a request",
-                (false, Input::Audit) => "no line of the module about a decision",
+                (false, Input::Audit) => "not a log line of the module about a decision",
                 (false, _) => {
                     "not in the default text format of Envoy or Istio; give the format of this log as Envoy's \
                      configuration has it: --log-format '[%START_TIME%] \"%REQ(:METHOD)% %REQ(:PATH)% …'"
@@ -107,8 +107,8 @@ impl LeftOut {
         }
         if self.not_logged > 0 {
             messages.push(format!(
-                "the module wrote no line of {} more decisions, of which there were too many in a second: an access log \
-                 has them all",
+                "the module did not log {} more decisions, because there were too many in a second: an access log has all \
+                 of them",
                 words::thousands(self.not_logged)
             ));
         }
@@ -117,12 +117,13 @@ impl LeftOut {
         }
         let missing = |some: u64| format!("{some} of {} requests", self.requests);
         if self.bad_times > 0 {
-            let what = "in a form that is not read";
-            messages.push(format!("the time of {} is {what}: they count as now", missing(self.bad_times)));
+            let what = "in an unsupported format";
+            messages.push(format!("the time of {} is {what}: they are treated as sent now", missing(self.bad_times)));
         }
         if self.without_time > 0 {
-            let what = "limits see them all at once";
-            messages.push(format!("{} have no time: they count as now, so {what}", missing(self.without_time)));
+            let what = "limits count them all at the same instant";
+            messages
+                .push(format!("{} have no time: they are treated as sent now, so {what}", missing(self.without_time)));
         }
         if self.without_source > 0 && !matches!(form, Input::Har | Input::Audit) {
             messages.push(format!(

@@ -21,14 +21,13 @@ use crate::source;
 /// How requests are read, for every subcommand that reads some.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReadOptions {
-    /// The form of the recorded requests.
+    /// The format of the recorded requests.
     #[arg(long, value_enum, default_value = "auto")]
     pub input: Input,
-    /// The scheme of requests whose record does not say: access logs do not.
+    /// The scheme of requests whose record does not contain it, as in most access logs.
     #[arg(long, value_name = "SCHEME", value_parser = ["http", "https"])]
     pub scheme: Option<String>,
-    /// The format of the access log as Envoy's own configuration has it: a format string, or the object of
-    /// `json_format`.
+    /// The format of the access log, as in Envoy's configuration: a format string, or the object of `json_format`.
     #[arg(long, value_name = "FORMAT", conflicts_with = "input")]
     pub log_format: Option<String>,
     /// Whether connections of TLS listeners are handed on, too, as requests without a method.
@@ -69,7 +68,7 @@ pub fn request(line: &[u8]) -> anyhow::Result<WireRequest> {
             }
             _ if is_policy(line) => anyhow!("this is a policy or a manifest, not a recorded request"),
             _ => anyhow!(
-                "not a line that is known (a request as JSON, an access log of Envoy or Istio, an HTTP Archive); \
+                "not in a known format (a request as JSON, an access log of Envoy or Istio, an HTTP Archive); \
                  --log-format takes the format of another log"
             ),
         }

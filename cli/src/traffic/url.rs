@@ -12,6 +12,7 @@ pub fn request(url: &str) -> anyhow::Result<WireRequest> {
     // Clients do not send the fragment.
     let url = url.split('#').next().unwrap_or_default();
     let form = || format!("{url:?} is not a URL such as https://api.example.com/v1?x=1");
+    ensure!(!has_other_scheme(url), "{url:?} is no request of HTTP: its scheme is neither http nor https");
     ensure!(
         url.is_empty() || url.starts_with('/') || url.contains("://"),
         "{url:?} has no scheme: write https://{url}"
@@ -65,6 +66,14 @@ pub fn add_header(request: &mut WireRequest, name: &str, value: &str) {
     }
 }
 
+/// Whether it is a URL such as `data:text/plain,x`, and not a host with a port.
+fn has_other_scheme(url: &str) -> bool {
+    url.split_once(':').is_some_and(|(scheme, rest)| {
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-".contains(&b));
+        is_scheme && !rest.starts_with("//") && !rest.starts_with(|c: char| c.is_ascii_digit())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +94,10 @@ mod tests {
         }
         let said = |url: &str| request(url).unwrap_err().to_string();
         assert_eq!(said("a.test/x"), "\"a.test/x\" has no scheme: write https://a.test/x");
+        for url in ["data:image/png;base64,AA==", "about:blank", "blob:https://a.test/7"] {
+            assert!(said(url).ends_with("its scheme is neither http nor https"), "{}", said(url));
+        }
+        assert_eq!(said("localhost:8080/x"), "\"localhost:8080/x\" has no scheme: write https://localhost:8080/x");
         assert!(said("https://a/b c").ends_with("write it as %20"), "{}", said("https://a/b c"));
         for url in ["", "a.test", "/x", "ftp://a.test/", "https://", "https://a b/"] {
             assert!(request(url).is_err(), "{url}");

@@ -79,6 +79,6 @@ fn parse(files: &[PathBuf; 2], texts: &[Vec<u8>; 2]) -> Result<Arc<CertifiedKey>
     let secret =
         PrivateKeyDer::from_pem_slice(secret).with_context(|| format!("{} has no key in PEM", key.display()))?;
     let provider = rustls::crypto::ring::default_provider();
-    let key = CertifiedKey::from_der(chain, secret, &provider).context("the certificate and the key do not fit")?;
+    let key = CertifiedKey::from_der(chain, secret, &provider).context("the certificate and the key do not match")?;
     Ok(Arc::new(key))
 }

@@ -3,24 +3,13 @@
 use penstock_policy::Module;
 use penstock_policy::document::Node;
 
-use crate::manifests::ANNOTATION;
+use crate::manifests::{ANNOTATION, LABEL, label};
 
 /// The kinds whose plugins are checked.
 pub const PLUGINS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
 
-/// ConfigMaps with this label, and the value `true`, contain policies.
-pub const LABEL: &str = "penstock.io/policy";
-
 /// The annotation that approves a loosening; its value is the hash in the refusal.
 pub const APPROVAL: &str = "penstock.io/approved-loosening";
-
-/// The value of our label.
-pub fn label(object: &Node) -> Option<&str> {
-    match object.get("metadata")?.get("labels")?.get(LABEL)? {
-        Node::String(value) => Some(value),
-        _ => None,
-    }
-}
 
 /// Warnings about misspelled annotations and labels of ours, which have no effect.
 pub fn doubts(kind: &str, object: &Node) -> Vec<String> {

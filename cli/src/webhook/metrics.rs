@@ -77,7 +77,7 @@ impl WebhookMetrics {
             let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         };
         self.with(|counts| {
-            head(&mut page, "penstock_webhook_admissions_total", "counter", "Objects that were judged.");
+            head(&mut page, "penstock_webhook_admissions_total", "counter", "Objects that were checked.");
             for (kind, [allowed, refused, _]) in KINDS.iter().zip(&counts.admissions) {
                 for (word, count) in [("true", allowed), ("false", refused)] {
                     let _ = writeln!(
@@ -93,7 +93,7 @@ impl WebhookMetrics {
             head(&mut page, "penstock_webhook_errors_total", "counter", "Requests that could not be answered.");
             let _ = writeln!(page, "penstock_webhook_errors_total {}", counts.errors);
             let name = "penstock_webhook_duration_seconds";
-            head(&mut page, name, "histogram", "How long answers took.");
+            head(&mut page, name, "histogram", "The duration of answers.");
             let mut total = 0;
             for (i, count) in counts.buckets.iter().enumerate() {
                 total += count;

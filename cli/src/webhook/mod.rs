@@ -31,32 +31,32 @@ use certificate::Certificate;
 use object::{Loosening, ObjectJudge};
 use routes::KnownRoutes;
 
-/// Refuse invalid policies when they are applied to a Kubernetes cluster: a validating admission webhook.
+/// Serve a validating admission webhook, which refuses invalid policies when they are applied to a Kubernetes cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock webhook --certificate /tls/tls.crt --key /tls/tls.key\n  \
     penstock webhook --certificate /tls/tls.crt --key /tls/tls.key --ceilings /ceilings --loosening require-annotation\n\n\
-    The paths are /validate, /validate/ceilings/NAME, /healthz and /metrics. deploy/helm/penstock installs all of it.")]
+    The paths are /validate, /validate/ceilings/NAME, /healthz and /metrics. The chart deploy/helm/penstock installs the webhook.")]
 pub struct Args {
     /// The address to listen on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443", value_parser = listen_address)]
     listen: SocketAddr,
-    /// The TLS certificate, PEM; read again when the file changes.
+    /// The TLS certificate in PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     certificate: PathBuf,
-    /// The certificate's key, PEM.
+    /// The key of the certificate in PEM.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// A folder with a policy NAME.yaml for each ceiling; read again when it changes.
+    /// A folder with a file NAME.yaml for each ceiling; read again when it changes.
     #[arg(long, value_name = "FOLDER")]
     ceilings: Option<PathBuf>,
-    /// What happens to an update that lets requests pass which were refused before.
+    /// How to handle an update that lets requests pass that were refused before.
     #[arg(long, value_enum, default_value = "allow", value_name = "WHAT")]
     loosening: Loosening,
-    /// The URL of an API server, to warn of routes that no HTTPRoute, GRPCRoute or VirtualService has [default: that of the
-    /// cluster, inside one].
+    /// The URL of an API server, to warn of routes that no HTTPRoute, GRPCRoute or VirtualService matches [default:
+    /// inside a cluster, its own].
     #[arg(long, value_name = "URL")]
     api_server: Option<String>,
-    /// Do not ask an API server for routes.
+    /// Do not read routes from an API server.
     #[arg(long, conflicts_with = "api_server")]
     no_api_server: bool,
     /// The folder with the token and the certificate for the API server.

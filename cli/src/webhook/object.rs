@@ -4,23 +4,23 @@ use annotate_snippets::Level;
 use penstock_policy::document::Node;
 
 use super::ceilings::Ceilings;
-use super::marks::{self, PLUGINS, label};
+use super::marks::{self, PLUGINS};
 use super::registry;
 use super::review::{ReviewAnswer, ReviewRequest};
 use super::routes::KnownRoutes;
 use super::update;
 use crate::check::{self, CheckContext};
 use crate::diagnostics::Finding;
-use crate::manifests::ManifestFile;
+use crate::manifests::{ManifestFile, label};
 use crate::within::Ceiling;
 use crate::yaml_text;
 
 /// What happens to an update that loosens a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Loosening {
-    /// It passes, with a warning.
+    /// Accept it with a warning.
     Allow,
-    /// It needs the annotation `penstock.io/approved-loosening` with the hash that the refusal names.
+    /// Refuse it, unless the annotation `penstock.io/approved-loosening` contains the hash that the refusal states.
     RequireAnnotation,
 }
 
@@ -67,7 +67,7 @@ impl ObjectJudge {
             && let Some(why) = answer.refusal.take()
         {
             let first = why.trim_start().lines().next().unwrap_or_default();
-            answer.warnings.insert(0, format!("is refused as soon as it changes: {first}"));
+            answer.warnings.insert(0, format!("will be refused when it changes: {first}"));
         }
         answer
     }

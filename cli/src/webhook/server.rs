@@ -79,7 +79,7 @@ impl WebhookState {
                 let error = anstream::adapter::strip_str(&format!("{error:#}")).to_string();
                 log::line(
                     "error",
-                    "cannot be read again: what was read stays in use",
+                    "cannot be read again: the last version stays in use",
                     json!({"what": name, "error": error}),
                 );
                 self.metrics.reload(what, false);
@@ -151,10 +151,10 @@ impl WebhookState {
         };
         match answered.await {
             Ok(Ok(text)) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
-            Ok(Err(error)) => problem(StatusCode::BAD_REQUEST, format!("this is no AdmissionReview: {error}")),
+            Ok(Err(error)) => problem(StatusCode::BAD_REQUEST, format!("this is not an AdmissionReview: {error}")),
             // The API server then applies the webhook's failure policy.
             Err(error) => {
-                problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the object could not be judged: {error}"))
+                problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the object could not be checked: {error}"))
             }
         }
     }

@@ -4,9 +4,9 @@
 use penstock_policy::document::Node;
 use sha2::{Digest, Sha256};
 
-use super::marks::{APPROVAL, LABEL};
+use super::marks::APPROVAL;
 use super::review::ReviewAnswer;
-use crate::manifests::ANNOTATION;
+use crate::manifests::{ANNOTATION, LABEL};
 use crate::{diff, replay, yaml_text};
 
 /// A loosening by an update.
@@ -39,12 +39,12 @@ pub fn loosened(old: (&Node, &[(String, &Node)]), new: (&Node, &[(String, &Node)
     }
     if was.iter().any(|(_, policy)| restricts(policy)) {
         if fails_open(object) && !fails_open(old) {
-            changes.push("a plugin that fails lets everything pass".to_owned());
+            changes.push("the plugin lets all requests pass if it fails".to_owned());
         }
         let spec = |object: &Node, field: &str| object.get("spec").and_then(|spec| spec.get(field)).cloned();
         const WHERE: [&str; 6] = ["selector", "targetRef", "targetRefs", "targetSelectors", "match", "phase"];
         for field in WHERE.iter().filter(|field| spec(old, field) != spec(object, field)) {
-            changes.push(format!("spec.{field}: the plugin runs elsewhere, and no longer where it did"));
+            changes.push(format!("spec.{field}: the plugin no longer runs everywhere where it ran before"));
         }
     }
     (!changes.is_empty()).then(|| Loosened { changes, hash: hash(old, object) })

@@ -23,7 +23,7 @@ impl Excess {
     pub fn into_problem(self) -> (Problem, Option<Witness>) {
         let mut help = self.help.unwrap_or_default();
         if let Some(Witness::Sequence(requests)) = &self.witness {
-            help = format!("{help}; {} requests show it: --output json has them", requests.len());
+            help = format!("{help}; {} requests show it: --output json prints them", requests.len());
         }
         let help = Some(help).filter(|help| !help.is_empty());
         (Problem { path: self.path, value: None, message: self.message, help }, self.witness)

@@ -204,6 +204,24 @@ fn audit_verify_sni_and_identity_are_bounds_too() {
     );
 }
 
+#[test]
+fn in_audit_an_ambiguous_path_to_an_address_passes_a_policy_that_verifies_server_names() {
+    let rules =
+        json!([{"name": "r", "methods": ["POST"], "paths": [{"value": "/"}], "to": [{"cidr": "64:ff9b::/96"}]}]);
+    let platform = json!({"egress": {"mode": "Audit", "rules": rules}});
+    let team = json!({"egress": {"mode": "Audit", "rules": [], "verifySni": true}});
+    assert_eq!(places(&platform, &team), ["egress.mode"]);
+}
+
+#[test]
+fn in_audit_an_ambiguous_path_without_a_port_passes_a_policy_with_another_default_port() {
+    let rules = json!([{"name": "r", "paths": [{"value": "/"}], "to": [{"host": "a.test", "ports": [443]}]}]);
+    let platform = json!({"egress": {"mode": "Audit", "rules": rules}});
+    let team = json!({"egress": {"mode": "Audit", "rules": rules, "defaultPort": 8443}});
+    assert_eq!(places(&platform, &team), ["egress.mode"]);
+    assert_eq!(places(&team, &platform), [] as [&str; 0]);
+}
+
 /// Whether a limit `t` exceeds a limit `p`, both modified from the same limit.
 fn looser(platform: Value, team: Value) -> bool {
     let policy = |name: &str, change: &Value| {

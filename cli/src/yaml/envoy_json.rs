@@ -156,7 +156,7 @@ impl EnvoyJsonReader<'_> {
         self.at += length;
         let word = self.text.get(start..self.at).unwrap_or_default();
         Node::from_json(word.as_bytes())
-            .map_err(|_| wrong(start, "expected a value: texts are in quotes, numbers as JSON has them"))
+            .map_err(|_| wrong(start, "expected a value: put strings in quotes, and write numbers as in JSON"))
     }
 
     /// A string in double or single quotes.
@@ -192,7 +192,7 @@ impl EnvoyJsonReader<'_> {
                             'n' => '\n',
                             'r' => '\r',
                             't' => '\t',
-                            _ => return Err(wrong(at, format!("`\\{c}` is no escape of JSON"))),
+                            _ => return Err(wrong(at, format!("`\\{c}` is not an escape in JSON"))),
                         };
                         out.push(escape);
                     }

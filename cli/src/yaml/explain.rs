@@ -28,10 +28,11 @@ pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml
         "did not find expected '-' indicator" => {
             let word = here.word();
             NotYaml::at(at, format!("expected a list item (`- …`) at this indentation, found `{word}`"))
-                .help(format!("indent `{word}` as the fields above that it belongs to"))
+                .help(format!("indent `{word}` like the fields above that it belongs to"))
         }
         "did not find expected ',' or ']'" => here.open('[', ']', begun),
         "did not find expected ',' or '}'" => here.open('{', '}', begun),
+        "did not find expected alphabetic or numeric character" => here.alias(begun),
         "did not find expected node content" => NotYaml::at(at, format!("expected a value, found `{}`", here.word())),
         "found unexpected end of stream" | "found unexpected document indicator" => {
             NotYaml::at(begun.unwrap_or(at), "the quote is never closed")
@@ -46,14 +47,14 @@ pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml
             .help("begin the list on a line of its own, or write it as `[a, b]`"),
         "found unknown escape character" => {
             let character = text.get(at..).and_then(|rest| rest.chars().find(|c| *c != '\\')).unwrap_or('\\');
-            NotYaml::at(at, format!("`\\{character}` is no escape in double quotes"))
+            NotYaml::at(at, format!("`\\{character}` is not an escape in double quotes"))
                 .help("use single quotes, in which a backslash is a backslash, or double it")
         }
         "found invalid Unicode character escape code" => {
             NotYaml::at(at, "the escape is not a character").help("write the character itself")
         }
         "found incompatible YAML document" => {
-            NotYaml::at(at, "this version of YAML is not supported").help("leave the line `%YAML …` out")
+            NotYaml::at(at, "this version of YAML is not supported").help("remove the line `%YAML …`")
         }
         problem => NotYaml::at(at, problem),
     }
@@ -89,7 +90,7 @@ pub fn json(error: &NotJson, text: &str) -> NotYaml {
         "the text ends inside a list" => Some("close it with `]`"),
         "trailing comma" => Some("remove the comma before the closing bracket"),
         _ if text.get(at..).is_some_and(|rest| rest.starts_with(['#', '/'])) => Some("JSON has no comments"),
-        "key must be a string" | "expected value" => Some("JSON wants names and texts in double quotes"),
+        "key must be a string" | "expected value" => Some("JSON needs double quotes around names and text"),
         "invalid number" => Some("JSON numbers have no leading zero and no other base than ten"),
         _ => None,
     };
@@ -129,12 +130,25 @@ impl<'t> TextPlace<'t> {
 
     fn bad_start(&self) -> NotYaml {
         match self.rest().chars().next() {
-            Some('\t') => NotYaml::at(self.at, "a tab where only spaces may stand").help("indent with spaces"),
+            Some('\t') => NotYaml::at(self.at, "a tab where only spaces are allowed").help("indent with spaces"),
             Some(c) => {
                 NotYaml::at(self.at, format!("`{c}` cannot begin a plain value")).help("put the value in quotes")
             }
             None => NotYaml::at(self.at, "the text ends too early"),
         }
+    }
+
+    /// A `*` or `&` that no name follows: a text, as a rule.
+    fn alias(&self, begun: Option<usize>) -> NotYaml {
+        let sign = |at: usize| self.text.get(at..).and_then(|rest| rest.chars().next()).filter(|c| "*&".contains(*c));
+        let before = self.text.get(..self.at).and_then(|before| before.rfind(['*', '&']));
+        let at = begun.filter(|at| sign(*at).is_some()).or(before).unwrap_or(self.at);
+        let word = TextPlace { text: self.text, at }.rest();
+        let end = word.find([' ', '\n', '\r', ',', ']', '}']).unwrap_or(word.len());
+        let word = word.get(..end).unwrap_or_default();
+        let sign = sign(at).map_or(String::new(), String::from);
+        NotYaml::at(at, format!("`{sign}` at the start of a plain value has a meaning of its own in YAML"))
+            .help(format!("put the value in quotes: \"{word}\""))
     }
 
     /// A `:` where no field is possible.

@@ -54,6 +54,15 @@ impl Located {
         }
     }
 
+    /// The document with its places in a text around its own.
+    pub fn moved(mut self, to: impl Fn(&Range<usize>) -> Range<usize>) -> Located {
+        for place in self.places.values_mut() {
+            place.value = to(&place.value);
+            place.key = place.key.as_ref().map(&to);
+        }
+        self
+    }
+
     /// Whether there is a value at `path` that is written explicitly.
     pub fn has(&self, path: &str) -> bool {
         self.places.contains_key(path)

@@ -29,7 +29,7 @@ impl Located {
             _ => {
                 let second = documents.get(1).map_or(0, Located::start);
                 Err(NotYaml::at(second, "found a second YAML document; a policy file holds one").help(
-                    "give each policy a file of its own; `penstock check` also reads manifests of several documents",
+                    "put each policy into its own file; `penstock check` also reads manifests of several documents",
                 ))
             }
         }
@@ -156,6 +156,9 @@ mod tests {
             ("a: [1,\nb: }", "}", "`}`"),
             ("a: 1\n---\nb: 2\n", "b: 2", "second YAML document"),
             ("a: *x", "*x", "`*x` has no anchor `&x` before it"),
+            ("a: *.b.test", "*.b", "put the value in quotes: \"*.b.test\""),
+            ("a: [*]", "*]", "put the value in quotes: \"*\""),
+            ("a: *b", "*b", "in quotes: \"*b\""),
             ("a:\n\tb: 1", "\tb", "a tab"),
             ("- name: x\n    route: y\n", ": y", "`route` is indented deeper than `name` above it"),
             ("- name: x\n route: y\n", "route", "`route`"),
@@ -163,7 +166,7 @@ mod tests {
             ("a: @x\n", "@x", "`@` cannot begin a plain value"),
             ("a: 'x\nb: 1\n", "'x", "the quote is never closed"),
             ("a: [1, 2\nb: 3\n", "[1, 2", "never closed"),
-            ("a: \"\\d\"\n", "\\d\"", "`\\d` is no escape"),
+            ("a: \"\\d\"\n", "\\d\"", "`\\d` is not an escape"),
             ("a: -\n", "-", "list item"),
             ("[!a, b]", ",", "whitespace"),
             ("a: {{ .Values.x }}\n", "{ .", "template"),

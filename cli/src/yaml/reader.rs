@@ -22,7 +22,7 @@ const BYTES_A_VALUE: usize = 64;
 
 /// The fields that identify a document as an Envoy configuration: a bootstrap, a response of a discovery service, a
 /// route configuration.
-pub const ENVOY_FIELDS: [&str; 8] = [
+const ENVOY_FIELDS: [&str; 8] = [
     "static_resources",
     "staticResources",
     "dynamic_resources",
@@ -190,7 +190,10 @@ impl Builder {
             EventData::Alias { anchor } => {
                 let Some(start) = self.anchors.get(anchor).copied() else {
                     let message = format!("`*{anchor}` has no anchor `&{anchor}` before it");
-                    return Err(NotYaml::at(here.start, message));
+                    let help = format!(
+                        "put a text that begins with `*` in quotes: \"*{anchor}\"; an anchor is only valid in its own document"
+                    );
+                    return Err(NotYaml::at(here.start, message).help(&help));
                 };
                 let (node, _) = self.value(start, path, key.clone(), Some(&here), depth)?;
                 (node, at + 1)
@@ -380,7 +383,7 @@ fn scalar(
     match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or(tag)) {
         None if is_plain && schema == Schema::Kubernetes && is_infinite(value) => {
             Err(NotYaml::at(here.start, format!("kubectl reads {value} as a number that JSON does not have"))
-                .help("put it in quotes if it is a text"))
+                .help("put it in quotes if it is text"))
         }
         None if is_plain => Ok(plain(value, schema)),
         None | Some("!" | "str") => text(),
@@ -392,10 +395,10 @@ fn scalar(
                 | ("float", node @ (Node::Integer(_) | Node::Float(_)))
                 | ("bool", node @ Node::Bool(_))
                 | ("null", node @ Node::Null) => Ok((node, None)),
-                _ => Err(NotYaml::at(here.start, format!("{value:?} is no value of the tag `!!{kind}`"))),
+                _ => Err(NotYaml::at(here.start, format!("{value:?} is not a value of the tag `!!{kind}`"))),
             }
         }
-        Some("binary") => Err(NotYaml::at(here.start, "binary values have no place in a policy")),
+        Some("binary") => Err(NotYaml::at(here.start, "a policy cannot contain binary values")),
         // An application's own tag: kubectl ignores it.
         Some(_) if is_plain => Ok(plain(value, schema)),
         Some(_) => text(),

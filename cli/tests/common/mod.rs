@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -51,4 +52,19 @@ pub fn invalid_documents() -> Vec<(String, String)> {
         (name.to_owned(), text.to_owned())
     });
     documents.collect()
+}
+
+/// Asserts that four times as much takes about four times as long. `times` are those of the small and of the large input.
+/// Other work of the machine only makes them longer, so they are measured `again` a few times.
+#[track_caller]
+pub fn assert_linear(what: &str, mut times: [Duration; 2], again: impl Fn() -> [Duration; 2]) {
+    let is_linear = |[small, large]: [Duration; 2]| large < small * 9 + Duration::from_millis(500);
+    for _ in 0..4 {
+        if is_linear(times) {
+            return;
+        }
+        let more = again();
+        times = [times[0].min(more[0]), times[1].min(more[1])];
+    }
+    assert!(is_linear(times), "{what}: {:?}, four times as large {:?}", times[0], times[1]);
 }

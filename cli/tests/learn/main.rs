@@ -1,6 +1,6 @@
 //! Checks what `penstock learn` promises with logs whose truth is known.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -163,7 +163,7 @@ fn connections_of_a_tls_listener_become_rules_without_methods() {
         })
         .collect();
     let learned = learn(&lines, &[]);
-    let rule = "  # TLS connections, which nobody decrypts: every method and path of these hosts.\n  - name: cart-pay.example.com\n    owner: shop\n    \
+    let rule = "  # TLS connections that are not decrypted: every method and path of these hosts.\n  - name: cart-pay.example.com\n    owner: shop\n    \
         reason: \"learned from 60 requests, 2026-11-01 to 2026-11-03\"\n    from: [\"spiffe://c/ns/shop/sa/cart\"]\n    to:\n    \
         - host: pay.example.com\n      ports: [443]\n    expires: \"2030-01-01T00:00:00Z\"\n";
     assert!(learned.text.ends_with(rule), "{}", learned.text);

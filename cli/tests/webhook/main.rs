@@ -1,6 +1,6 @@
 //! `penstock webhook` as an API server uses it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

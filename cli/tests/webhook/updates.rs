@@ -30,7 +30,7 @@ fn a_loosening_needs_its_approval() {
     let mut open = old.clone();
     open["spec"]["failStrategy"] = json!("FAIL_OPEN");
     let answer = webhook.post("/validate", &review("WasmPlugin", "UPDATE", &open, Some(&old)));
-    assert!(answer["status"]["message"].as_str().unwrap().contains("lets everything pass"), "{answer}");
+    assert!(answer["status"]["message"].as_str().unwrap().contains("lets all requests pass"), "{answer}");
     let mut gone = old.clone();
     gone["spec"]["url"] = json!("oci://r.test/waf:1");
     gone["spec"]["pluginConfig"] = json!({});
@@ -73,7 +73,7 @@ fn what_is_wrong_already_may_have_its_metadata_changed_and_its_finalizers_remove
     let answer = judge(&webhook, "WasmPlugin", &wrong, &relabelled);
     assert_eq!(answer["allowed"], true, "{answer}");
     let warning = answer["warnings"][0].as_str().unwrap();
-    assert!(warning.starts_with("is refused as soon as it changes: error: routes.defualt: unknown field"), "{warning}");
+    assert!(warning.starts_with("will be refused when it changes: error: routes.defualt: unknown field"), "{warning}");
     // The ceiling may have become stricter meanwhile.
     let beyond = wasm_plugin(&egress("a.test"));
     let mut relabelled = beyond.clone();

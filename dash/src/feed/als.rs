@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -20,12 +20,12 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::io::AsyncReadExt;
 
 use super::decision::AccessLogEntry;
 use super::proto::{Any, EnvoyNode, HttpEntry, StreamAccessLogsMessage, WrappedBytes};
 use super::store::{LoggingProxy, SharedFeed, SourceState, lock};
+use crate::connections::{ConnectionPlace, HasPlace};
 use crate::deadline::HEAD;
 use crate::scrape::{self, Shared};
 
@@ -39,7 +39,16 @@ pub const LONGEST: usize = 256 << 10;
 const MOST_BUFFERED: usize = 64 << 20;
 
 /// The maximum number of connections: each worker of each Envoy has one.
-const CONNECTIONS: usize = 1_024;
+pub const CONNECTIONS: usize = 1_024;
+
+/// The maximum number of entries of a message. Envoy's buffer of 16 KiB holds about a hundred.
+pub(super) const MOST_ENTRIES: usize = 2_000;
+
+/// How many streams of a connection may end without success in a while.
+const MOST_FAILED: u32 = 64;
+
+/// How many reset streams may wait to be accepted, and how many this server may reset itself.
+const MOST_RESET: usize = 32;
 
 /// The maximum number of streams in a connection.
 const STREAMS: u32 = 16;
@@ -48,10 +57,25 @@ const STREAMS: u32 = 16;
 const WINDOW: u32 = 64 << 10;
 
 /// The HTTP/2 connection preface (RFC 9113, section 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection is closed when the peer does not respond to a ping for this long.
 const PING: Duration = Duration::from_secs(30);
+
+/// The times after which connections are closed.
+#[derive(Clone, Copy, Debug)]
+pub struct AlsLimits {
+    /// How long a message may take from its first byte to its last.
+    pub message: Duration,
+    /// How long a connection may have no stream.
+    pub idle: Duration,
+}
+
+impl Default for AlsLimits {
+    fn default() -> AlsLimits {
+        AlsLimits { message: Duration::from_secs(10), idle: Duration::from_secs(60) }
+    }
+}
 
 /// The receiver of one cluster's access logs.
 #[derive(Clone, Debug)]
@@ -66,6 +90,35 @@ pub struct AlsReceiver {
     pub source: Arc<SourceState>,
     /// The number of bytes in incomplete messages.
     pub buffered: Arc<AtomicUsize>,
+    /// The times after which connections are closed.
+    pub limits: AlsLimits,
+}
+
+/// The streams of a connection.
+#[derive(Debug, Default)]
+struct ConnectionStreams {
+    open: AtomicUsize,
+    /// How many ended without success lately.
+    failed: AtomicU32,
+}
+
+impl ConnectionStreams {
+    /// Ends when the connection is of no use: it has no stream for `idle`, or its streams fail.
+    async fn are_useless(&self, idle: Duration) {
+        let steps = 12;
+        let mut without = 0;
+        let mut ticks = tokio::time::interval(idle / steps);
+        loop {
+            ticks.tick().await;
+            without = if self.open.load(Ordering::Relaxed) == 0 { without + 1 } else { 0 };
+            // Failures of the past count less.
+            let failed = self.failed.load(Ordering::Relaxed);
+            if without > steps || failed > MOST_FAILED {
+                return;
+            }
+            self.failed.fetch_sub(failed / 2, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The received part of a message, and its share of the bound for all.
@@ -98,18 +151,28 @@ impl Drop for MessageBuffer<'_> {
 }
 
 /// A stream that is open. One that the peer resets is dropped in the middle of a read: nothing after that read runs.
-struct OpenStream<'s>(&'s AtomicUsize);
+struct OpenStream<'s> {
+    source: &'s SourceState,
+    streams: &'s ConnectionStreams,
+}
 
 impl<'s> OpenStream<'s> {
-    fn new(open: &'s AtomicUsize) -> OpenStream<'s> {
-        open.fetch_add(1, Ordering::Relaxed);
-        OpenStream(open)
+    fn new(source: &'s SourceState, streams: &'s ConnectionStreams) -> OpenStream<'s> {
+        source.open.fetch_add(1, Ordering::Relaxed);
+        streams.open.fetch_add(1, Ordering::Relaxed);
+        streams.failed.fetch_add(1, Ordering::Relaxed);
+        OpenStream { source, streams }
+    }
+
+    fn succeed(self) {
+        self.streams.failed.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for OpenStream<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.source.open.fetch_sub(1, Ordering::Relaxed);
+        self.streams.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -121,26 +184,26 @@ impl AlsReceiver {
     pub async fn serve<L>(self, mut listener: L)
     where
         L: Listener<Addr = SocketAddr>,
-        L::Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        L::Io: HasPlace + Unpin,
     {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            // Another connection waits until one ends.
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
             let (mut io, _) = listener.accept().await;
             let receiver = self.clone();
             tokio::spawn(async move {
-                // A silent connection must not occupy a place.
+                let place = Arc::clone(io.place());
                 let mut preface = [0; PREFACE.len()];
                 let begun = tokio::time::timeout(HEAD, io.read_exact(&mut preface)).await;
                 if !matches!(begun, Ok(Ok(_))) || preface != *PREFACE {
+                    place.close();
                     return;
                 }
+                let streams = Arc::new(ConnectionStreams::default());
+                let (idle, of_service) = (receiver.limits.idle, (Arc::clone(&streams), Arc::clone(&place)));
                 let (reads, writes) = tokio::io::split(io);
                 let io = tokio::io::join(std::io::Cursor::new(preface).chain(reads), writes);
                 let service = service_fn(move |request| {
-                    let receiver = receiver.clone();
-                    async move { Ok::<_, Infallible>(receiver.stream(request).await) }
+                    let (receiver, (streams, place)) = (receiver.clone(), of_service.clone());
+                    async move { Ok::<_, Infallible>(receiver.stream(request, &streams, &place).await) }
                 });
                 let connection = http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
@@ -148,17 +211,27 @@ impl AlsReceiver {
                     .initial_stream_window_size(WINDOW)
                     .initial_connection_window_size(WINDOW)
                     .max_header_list_size(16 << 10)
+                    .max_pending_accept_reset_streams(MOST_RESET)
+                    .max_local_error_reset_streams(MOST_RESET)
                     .keep_alive_interval(PING)
                     .keep_alive_timeout(PING)
                     .serve_connection(TokioIo::new(io), service);
-                // An error is the peer's: it closed the connection, or does not use HTTP/2.
-                let _ = connection.await;
-                drop(permit);
+                tokio::select! {
+                    // An error is the peer's: it closed the connection, or does not use HTTP/2.
+                    _ = connection => {}
+                    () = streams.are_useless(idle) => place.close(),
+                }
             });
         }
     }
 
-    async fn stream(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn stream(
+        &self,
+        request: Request<Incoming>,
+        streams: &ConnectionStreams,
+        place: &ConnectionPlace,
+    ) -> Response<Full<Bytes>> {
+        let open = OpenStream::new(&self.source, streams);
         let is_grpc = |headers: &HeaderMap| {
             headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
         };
@@ -170,10 +243,13 @@ impl AlsReceiver {
         if request.uri().path() != METHOD {
             return status(12, "only StreamAccessLogs is implemented");
         }
-        let _open = OpenStream::new(&self.source.open);
-        match self.read(request.into_body()).await {
-            Ok(()) => status(0, ""),
+        match self.read(request.into_body(), place).await {
+            Ok(()) => {
+                open.succeed();
+                status(0, "")
+            }
             Err(error) => {
+                self.source.refused_streams.fetch_add(1, Ordering::Relaxed);
                 lock(&self.feed).note_unreadable(&self.cluster);
                 status(error.0, error.1)
             }
@@ -181,11 +257,20 @@ impl AlsReceiver {
     }
 
     /// Reads the messages of a stream until it ends.
-    async fn read(&self, body: Incoming) -> Result<(), Ended> {
+    async fn read(&self, body: Incoming, place: &ConnectionPlace) -> Result<(), Ended> {
         let mut body = pin!(body);
         let mut buffer = MessageBuffer { bytes: Vec::new(), all: &self.buffered };
         let mut proxy = None;
-        while let Some(frame) = body.frame().await {
+        // A stream may be silent for hours, but not in the middle of a message.
+        let mut until = None;
+        loop {
+            let frame = match until {
+                None => body.frame().await,
+                Some(until) => tokio::time::timeout_at(until, body.frame())
+                    .await
+                    .map_err(|_| (4, "the rest of a message did not arrive"))?,
+            };
+            let Some(frame) = frame else { return Ok(()) };
             // The stream has ended; messages before that count.
             let Ok(frame) = frame else { return Ok(()) };
             let Ok(data) = frame.into_data() else { continue };
@@ -193,25 +278,36 @@ impl AlsReceiver {
             while let Some((message, rest)) = split(&buffer.bytes)? {
                 let message =
                     StreamAccessLogsMessage::decode(message).map_err(|_| (3, "not a StreamAccessLogsMessage"))?;
-                self.note(message, &mut proxy);
+                self.note(message, &mut proxy)?;
+                place.touch();
                 buffer.keep_last(rest);
+                until = None;
+            }
+            if !buffer.bytes.is_empty() {
+                until.get_or_insert_with(|| tokio::time::Instant::now() + self.limits.message);
             }
         }
-        Ok(())
     }
 
-    fn note(&self, message: StreamAccessLogsMessage, known: &mut Option<EnvoyNode>) {
-        // Only the first message of a stream has the identifier.
+    fn note(&self, message: StreamAccessLogsMessage, known: &mut Option<EnvoyNode>) -> Result<(), Ended> {
+        // Only the first message of a stream has the identifier: a stream is one proxy's.
         if let Some(node) = message.identifier.and_then(|identifier| identifier.node) {
-            *known = Some(node);
+            known.get_or_insert(node);
         }
-        let proxy = known.as_ref().map(|node| self.proxy(node)).unwrap_or_default();
+        let Some(node) = known else { return Err((3, "the first message has no identifier with a node")) };
+        let proxy = self.proxy(node);
         let now = scrape::now();
         // Entries of TCP listeners contain no decisions that are shown.
         let entries = message.http_logs.map(|logs| logs.entries).unwrap_or_default();
-        let mut feed = lock(&self.feed);
-        for entry in entries {
-            feed.note(&self.cluster, &proxy, logged(entry), now);
+        let is_too_many = entries.len() > MOST_ENTRIES;
+        for entry in entries.into_iter().take(MOST_ENTRIES) {
+            let entry = HttpEntry::decode(entry.as_slice()).map_err(|_| (3, "not an HTTPAccessLogEntry"))?;
+            lock(&self.feed).note(&self.cluster, &proxy, logged(entry), now);
+        }
+        if is_too_many {
+            Err((8, "a message has more than 2,000 entries: set buffer_size_bytes lower"))
+        } else {
+            Ok(())
         }
     }
 
@@ -384,54 +480,5 @@ mod tests {
         assert_eq!(split(&[0, 0, 0, 0, 2, 7, 8, 9]), Ok(Some((&[7, 8][..], 1))));
         assert!(split(&[1, 0, 0, 0, 0]).is_err_and(|(code, _)| code == 12));
         assert!(split(&[0, 0xff, 0, 0, 0]).is_err_and(|(code, _)| code == 8));
-    }
-
-    /// A frame of HTTP/2 (RFC 9113, section 4.1).
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    }
-
-    #[test]
-    fn a_stream_that_the_peer_resets_is_not_open_any_more() {
-        use tokio::io::AsyncWriteExt as _;
-
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let source = Arc::new(SourceState::default());
-            let receiver = AlsReceiver {
-                cluster: "east".to_owned(),
-                feed: SharedFeed::default(),
-                fleet: Shared::default(),
-                source: Arc::clone(&source),
-                buffered: Arc::default(),
-            };
-            tokio::spawn(receiver.serve(listener));
-            let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
-            // POST, http; then names of HPACK's static table with values as they are.
-            let literal = |name: &[u8], value: &str| [name, &[value.len() as u8], value.as_bytes()].concat();
-            let head = [
-                vec![0x83, 0x86],
-                literal(&[0x04], METHOD),
-                literal(&[0x01], "dash"),
-                literal(&[0x0f, 0x10], "application/grpc"),
-            ]
-            .concat();
-            let started = [PREFACE.to_vec(), frame(4, 0, 0, &[]), frame(1, 4, 1, &head)].concat();
-            let until = |open: usize| {
-                let source = Arc::clone(&source);
-                async move {
-                    while source.open.load(Ordering::Relaxed) != open {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                }
-            };
-            peer.write_all(&started).await.unwrap();
-            tokio::time::timeout(HEAD, until(1)).await.expect("the stream does not open");
-            peer.write_all(&frame(3, 0, 1, &8_u32.to_be_bytes())).await.unwrap();
-            tokio::time::timeout(HEAD, until(0)).await.expect("the stream stays open");
-        });
     }
 }

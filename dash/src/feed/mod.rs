@@ -6,6 +6,8 @@
 //! bounded number. `query` and `rule` implement the API.
 
 pub mod als;
+#[cfg(test)]
+mod als_clients;
 mod command;
 pub mod decision;
 pub mod explain;
@@ -18,4 +20,4 @@ pub mod tail;
 mod visible;
 
 pub use decision::{AccessLogEntry, FeedPrivacy, FilterStates, LoggedDecision};
-pub use store::{DecisionFeed, SharedFeed, lock};
+pub use store::{ClusterFeed, DecisionFeed, SharedFeed, lock};

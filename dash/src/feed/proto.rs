@@ -47,8 +47,10 @@ pub struct StructValue {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct HttpEntries {
-    #[prost(message, repeated, tag = "1")]
-    pub entries: Vec<HttpEntry>,
+    /// Each a [`HttpEntry`], which is read by itself: thousands of empty ones would take a thousand times the memory of the
+    /// message.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub entries: Vec<Vec<u8>>,
 }
 
 /// `envoy.data.accesslog.v3.HTTPAccessLogEntry`.

@@ -76,11 +76,14 @@ pub struct DecisionsAnswer<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct SourceAnswer<'a> {
     name: &'a str,
     /// The number of open streams or files.
     open: usize,
     error: Option<String>,
+    refused_streams: u64,
+    closed_connections: u64,
 }
 
 /// A decision with the owner of its rule.
@@ -155,6 +158,8 @@ pub fn answer<'a>(
         SourceAnswer {
             name: if sees_all { &source.name } else { source.kind },
             open: source.open.load(Ordering::Relaxed),
+            refused_streams: source.refused_streams.load(Ordering::Relaxed),
+            closed_connections: source.closed_connections.load(Ordering::Relaxed),
             error: error.map(|error| if sees_all { error } else { "it cannot be read".to_owned() }),
         }
     };

@@ -1,6 +1,7 @@
 //! The responses of the API.
 
 mod drift;
+mod health;
 mod problem;
 mod problems;
 mod proxies;
@@ -14,14 +15,19 @@ pub use sections::{instant, seconds};
 use serde::Serialize;
 
 use crate::access::Visibility;
+use crate::feed::{ClusterFeed, DecisionFeed};
 use crate::fleet::{ClusterState, Fleet};
 use crate::series::WINDOW;
 use drift::{Drift, drift, hash};
+use health::{ClusterHealth, HealthState};
 use problem::{ProblemView, Severity};
 use sections::{CanaryView, EgressRuleView, LimitView, RefusalView, RouteView};
 use seen::VisiblePart;
 pub(crate) use seen::part as metric_part;
 use topology::Topology;
+
+/// The maximum number of problems in the list.
+const MOST_PROBLEMS: usize = 100;
 
 /// `/api/v1/me`: the viewer.
 #[derive(Debug, Serialize)]
@@ -37,6 +43,10 @@ pub struct Me<'a> {
     pub version: &'static str,
     /// The polling interval.
     pub interval_seconds: f64,
+    /// The number of open connections to this server.
+    pub connections: usize,
+    /// The number of connections that it closed because they were too slow, or others needed their place.
+    pub closed_connections: u64,
 }
 
 /// `/api/v1/clusters`: a summary of each cluster.
@@ -56,6 +66,7 @@ struct ClusterLine<'a> {
     /// The rate of requests that egress rules and limits refused.
     refused_per_second: f64,
     problems: ProblemCounts,
+    state: HealthState,
 }
 
 /// The number of problems by severity.
@@ -74,7 +85,10 @@ pub struct Snapshot<'a> {
     at: f64,
     /// Rates are averages over this many seconds; the counts beside them are for the same time.
     window_seconds: f64,
+    health: ClusterHealth,
     problems: Vec<ProblemView>,
+    /// How many problems are not in the list.
+    more_problems: usize,
     endpoints: Vec<EndpointView<'a>>,
     drift: Vec<Drift<'a>>,
     topology: Topology,
@@ -95,6 +109,8 @@ struct EndpointView<'a> {
     error: Option<&'a str>,
     /// The problem with its filter.
     trouble: Option<&'static str>,
+    /// What is not known of it yet.
+    unknown: Option<String>,
     namespace: Option<&'a str>,
     node: Option<&'a str>,
     envoy_version: Option<&'a str>,
@@ -112,10 +128,11 @@ struct PluginView<'a> {
 }
 
 /// The summaries of all clusters that `scope` may see.
-pub fn clusters<'a>(fleet: &'a Fleet, scope: Visibility<'a>, at: f64) -> Clusters<'a> {
+pub fn clusters<'a>(fleet: &'a Fleet, feed: &DecisionFeed, scope: Visibility<'a>, at: f64) -> Clusters<'a> {
     let names = fleet.names().filter(|name| scope.cluster(name));
     let line = |name: &'a str| {
-        let seen = VisiblePart::new(fleet.cluster(name)?, scope);
+        let cluster = fleet.cluster(name)?;
+        let seen = VisiblePart::new(cluster, scope);
         let problems = problems::all(&seen, at);
         let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
         Some(ClusterLine {
@@ -124,6 +141,7 @@ pub fn clusters<'a>(fleet: &'a Fleet, scope: Visibility<'a>, at: f64) -> Cluster
             alive: seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()).count(),
             requests_per_second: requests(&seen),
             refused_per_second: refused(&seen),
+            state: health::health(cluster, feed.cluster(name), &seen, &problems, at).state,
             problems: ProblemCounts { error: count(Severity::Error), warning: count(Severity::Warning) },
         })
     };
@@ -152,15 +170,26 @@ fn refused(seen: &VisiblePart<'_>) -> f64 {
 }
 
 /// The details of one cluster that `scope` may see.
-pub fn snapshot<'a>(name: &'a str, cluster: &'a ClusterState, scope: Visibility<'a>, at: f64) -> Snapshot<'a> {
+pub fn snapshot<'a>(
+    name: &'a str,
+    cluster: &'a ClusterState,
+    feed: Option<&ClusterFeed>,
+    scope: Visibility<'a>,
+    at: f64,
+) -> Snapshot<'a> {
     let seen = VisiblePart::new(cluster, scope);
-    let problems = problems::all(&seen, at);
+    let mut problems = problems::all(&seen, at);
+    let health = health::health(cluster, feed, &seen, &problems, at);
+    let more_problems = problems.len().saturating_sub(MOST_PROBLEMS);
+    problems.truncate(MOST_PROBLEMS);
     Snapshot {
         cluster: name,
         at,
         window_seconds: WINDOW,
-        endpoints: endpoints(&seen, &proxies::troubles(&seen, at)),
+        endpoints: endpoints(&seen, &proxies::troubles(&seen, at), at),
+        health,
         problems,
+        more_problems,
         drift: drift(&seen),
         topology: topology::of(&seen),
         routes: sections::routes(&seen),
@@ -172,7 +201,7 @@ pub fn snapshot<'a>(name: &'a str, cluster: &'a ClusterState, scope: Visibility<
     }
 }
 
-fn endpoints<'a>(seen: &VisiblePart<'a>, troubles: &BTreeMap<String, &'static str>) -> Vec<EndpointView<'a>> {
+fn endpoints<'a>(seen: &VisiblePart<'a>, troubles: &BTreeMap<String, &'static str>, at: f64) -> Vec<EndpointView<'a>> {
     let one = |&(name, endpoint): &(&'a str, &'a crate::fleet::Endpoint)| {
         let gauge = |plugin: &str, what: &str| endpoint.sample.gauge(&format!("policy.{plugin}.{what}"));
         let plugin = |name: &'a str| PluginView {
@@ -187,6 +216,7 @@ fn endpoints<'a>(seen: &VisiblePart<'a>, troubles: &BTreeMap<String, &'static st
             alive: endpoint.alive(),
             error: endpoint.error.as_deref(),
             trouble: troubles.get(name).copied(),
+            unknown: health::of_proxy(name, endpoint, at, seen.stale),
             namespace: endpoint.identity.namespace.as_deref(),
             node: endpoint.identity.node.as_deref(),
             envoy_version: endpoint.identity.version.as_deref(),

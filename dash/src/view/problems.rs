@@ -1,5 +1,7 @@
 //! The current problems, most severe first.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::drift::drift;
@@ -7,10 +9,8 @@ use super::problem::{ProblemView, Severity, on, problem};
 use super::proxies::proxies;
 use super::sections::{BY_RULE, instant, text};
 use super::seen::{VisiblePart, part};
+use crate::fleet::PollMethod;
 use crate::series::{RecentRate, WINDOW};
-
-/// The maximum number of problems in the list.
-const MOST: usize = 100;
 
 /// The number of days before a rule's end from which it is a warning.
 const EXPIRY_DAYS: f64 = 14.0;
@@ -33,7 +33,6 @@ pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
         Severity::Warning => problem.rate.unwrap_or(0.0),
     };
     problems.sort_by_key(|problem| (problem.severity, std::cmp::Reverse((weight(problem) * 1000.0) as u64)));
-    problems.truncate(MOST);
     problems
 }
 
@@ -106,21 +105,41 @@ fn breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
             });
         }
     }
-    // A Prometheus has no policies, but it has the metrics of breakers.
-    if seen.policies.is_empty() {
-        let mut open: Vec<&str> = Vec::new();
-        for (_, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()) {
-            for (name, &state) in &endpoint.sample.gauges {
-                let breaker = name.strip_prefix("breakers.");
-                open.extend(breaker.filter(|name| state == 2.0 && !open.contains(name)));
+    metric_breakers(seen, problems);
+}
+
+/// Breakers that no policy names: a Prometheus has no policies, but it has the metrics of breakers.
+fn metric_breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
+    let name = |entry: &Value, field: &str| part(text(Some(entry), field).unwrap_or_default());
+    let mut named = BTreeSet::new();
+    for (_, canary) in seen.entries("canaries", None) {
+        for variant in canary.get("variants").and_then(Value::as_array).into_iter().flatten() {
+            named.insert(format!("canaries/{}.{}", name(canary, "/name"), name(variant, "/name")));
+        }
+    }
+    for (_, rule) in seen.entries("routes", Some("rules")) {
+        named.insert(format!("routes/{}.{}", name(rule, "/name"), name(rule, "/route")));
+    }
+    let mut worst = BTreeMap::<&str, f64>::new();
+    let metrics = seen.endpoints.iter().filter(|(_, one)| one.alive() && one.method == PollMethod::Prometheus);
+    for (gauge, &state) in metrics.flat_map(|(_, endpoint)| &endpoint.sample.gauges) {
+        if let Some(breaker) = gauge.strip_prefix("breakers.").filter(|breaker| !named.contains(*breaker)) {
+            let known = worst.entry(breaker).or_default();
+            *known = known.max(state);
+        }
+    }
+    for (breaker, state) in worst.into_iter().filter(|(_, state)| *state >= 1.0) {
+        let (rule, variant) = breaker.split_once('.').unwrap_or((breaker, ""));
+        let (section, rule) = rule.split_once('/').unwrap_or(("canaries", rule));
+        let section = if section == "routes" { "routes" } else { "canaries" };
+        let (severity, kind, text) = match (state >= 2.0, section) {
+            (true, "routes") => {
+                (Severity::Error, "failedOver", format!("Route {rule}: {variant} fails; requests go to its failover"))
             }
-        }
-        for name in open {
-            let (rule, variant) = name.split_once('.').unwrap_or((name, ""));
-            let rule = rule.split_once('/').map_or(rule, |(_, rule)| rule);
-            let text = format!("{rule}: {variant} fails and is out of rotation");
-            problems.push(problem(Severity::Error, "rolledBack", "canaries", rule, text));
-        }
+            (true, _) => (Severity::Error, "rolledBack", format!("Canary {rule}: {variant} fails and was rolled back")),
+            (false, _) => (Severity::Warning, "halfOpen", format!("{rule}: {variant} failed and is being tried again")),
+        };
+        problems.push(ProblemView { subject: subject(variant), ..problem(severity, kind, section, rule, text) });
     }
 }
 
@@ -162,9 +181,11 @@ fn egress(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
     if !seen.scope.every_owner() {
         return;
     }
-    let counted = rules.is_empty().then(|| seen.counted("egress").map(|rule| ("egress", rule)));
+    // Rules that no policy has: a Prometheus has no policies.
+    let named: BTreeSet<String> = rules.iter().filter_map(|(_, rule)| text(Some(rule), "/name")).map(part).collect();
+    let counted = seen.counted("egress").filter(|rule| !named.contains(*rule)).map(|rule| ("egress", rule));
     let reasons = seen.counted("egressReasons").map(|reason| ("egressReasons", reason));
-    for (section, name) in counted.into_iter().flatten().chain(reasons) {
+    for (section, name) in counted.chain(reasons) {
         let denied = seen.flow(section, name, "denied");
         if denied.recent > 0 && (section == "egress" || !BY_RULE.contains(&name) || rules.is_empty()) {
             let text = format!("Egress: {} refused, {name}", often(denied));
@@ -216,7 +237,7 @@ fn limits(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
         let (Some(used), Some(capacity)) = (fill("used"), fill("capacity")) else { continue };
         if used > capacity / 2.0 {
             let text = format!(
-                "Limit {name}: {:.0} % of its table is in use; from half on counts are not all exact: raise `capacity`",
+                "Limit {name}: {:.0} % of its table is in use; above half, some counts are not exact: raise `capacity`",
                 100.0 * used / capacity
             );
             problems.push(problem(Severity::Warning, "limitNearlyFull", "rateLimits", name, text));

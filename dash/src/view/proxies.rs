@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::problem::{ProblemView, Severity, on, problem};
 use super::seen::{VisiblePart, part};
-use crate::fleet::Endpoint;
+use crate::fleet::{Endpoint, PollMethod};
+use crate::sample::RunningPolicy;
 
 /// How long a refused policy is shown, in seconds; the alert in `observability/` has the same.
 const REFUSED: f64 = 900.0;
@@ -54,31 +55,22 @@ fn filter(name: &str, endpoint: &Endpoint, problems: &mut Vec<ProblemView>) {
         problems.push(problem(Severity::Error, "otherVersion", "endpoints", name, text));
         return;
     }
-    // Prometheus has no configurations.
-    if endpoint.identity.version.is_none() {
+    if endpoint.method == PollMethod::Prometheus || !endpoint.is_read {
         return;
     }
-    let policies = &endpoint.configuration.policies;
-    if policies.is_empty() {
+    if endpoint.configuration.policies.is_empty() {
         // Envoy does not show a configuration that it has refused.
         if endpoint.sample.gauges.keys().any(|gauge| gauge.starts_with("refused.")) {
             return;
         }
-        let text = format!("Proxy {name} runs no Penstock filter: its requests meet no policy");
+        let text = format!("Proxy {name} runs no Penstock filter: no policy applies to its requests");
         problems.push(problem(Severity::Error, "filterMissing", "endpoints", name, text));
         return;
     }
-    // A proxy that has just started has not counted yet.
-    if endpoint.identity.uptime.is_none_or(|uptime| uptime < SETTLED) {
+    if is_starting(endpoint) {
         return;
     }
-    let reporting: Vec<&str> = endpoint.sample.plugins().collect();
-    // Metrics of a plugin without a name have the module's name, which the configuration does not contain.
-    let is_silent = |metrics: &str| match metrics {
-        "" => reporting.is_empty(),
-        name => !reporting.contains(&part(name).as_str()),
-    };
-    for policy in policies.iter().filter(|policy| is_silent(&policy.metrics)) {
+    for policy in silent(endpoint) {
         let text = format!(
             "Proxy {name} has the plugin {} in its configuration, and its module reports nothing: it does not run, or refused its \
              policy. The proxy's log says why",
@@ -89,6 +81,22 @@ fn filter(name: &str, endpoint: &Endpoint, problems: &mut Vec<ProblemView>) {
             ..problem(Severity::Error, "filterSilent", "endpoints", name, text)
         });
     }
+}
+
+/// Whether it has started so recently that its plugins may not have reported yet.
+pub(super) fn is_starting(endpoint: &Endpoint) -> bool {
+    endpoint.identity.uptime.is_some_and(|uptime| uptime < SETTLED)
+}
+
+/// The plugins in its configuration that report nothing.
+pub(super) fn silent(endpoint: &Endpoint) -> Vec<&RunningPolicy> {
+    let reporting: Vec<&str> = endpoint.sample.plugins().collect();
+    // Metrics of a plugin without a name have the module's name, which the configuration does not contain.
+    let is_silent = |metrics: &str| match metrics {
+        "" => reporting.is_empty(),
+        name => !reporting.contains(&part(name).as_str()),
+    };
+    endpoint.configuration.policies.iter().filter(|policy| is_silent(&policy.metrics)).collect()
 }
 
 /// Refused policies: recent ones, or any if the proxy never accepted one.
@@ -136,7 +144,7 @@ fn errors(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
                               give each plugin a name of its own"
                     .to_owned(),
                 _ => {
-                    format!("The proxy fails the filter ({operation}): requests are answered 503 or go on without a step")
+                    format!("The proxy fails the filter ({operation}): requests get 503, or continue without a part of the decision")
                 }
             };
             let error = problem(Severity::Error, "internalError", "endpoints", operation, text);

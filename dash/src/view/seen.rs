@@ -18,6 +18,9 @@ pub struct VisibleCounter {
     pub last: Option<f64>,
 }
 
+/// The age in seconds from which metrics say nothing about the present. Prometheus repeats old values for 5 minutes.
+const STALE: f64 = 150.0;
+
 /// A viewer's part of a cluster.
 #[derive(Debug)]
 pub struct VisiblePart<'c> {
@@ -33,6 +36,8 @@ pub struct VisiblePart<'c> {
     pub traffic: BTreeMap<&'c str, VisibleCounter>,
     /// Whether some counters were dropped.
     pub truncated: bool,
+    /// The age in seconds from which a proxy's metrics say nothing about the present.
+    pub stale: f64,
     /// Names that several plugins of one proxy share; an empty name for none.
     pub shared_names: BTreeSet<String>,
     /// Egress rules, by their names in metrics, that have several owners: their counts belong to no single owner. Empty
@@ -74,13 +79,14 @@ impl<'c> VisiblePart<'c> {
             routes: BTreeMap::new(),
             traffic: BTreeMap::new(),
             truncated: false,
+            stale: STALE.max(3.0 * cluster.interval()),
             shared_names: BTreeSet::new(),
             disputed: BTreeSet::new(),
             counters: BTreeMap::new(),
         };
         for (_, group) in cluster.groups().filter(|(namespace, _)| scope.namespace(*namespace)) {
-            seen.truncated |= group.truncated;
-            for (name, series) in &group.counters {
+            seen.truncated |= group.truncated();
+            for (name, series) in group.counters.iter() {
                 let mut parts = name.splitn(3, '.');
                 let (Some(section), Some(rule), Some(outcome)) = (parts.next(), parts.next(), parts.next()) else {
                     continue;
@@ -90,7 +96,7 @@ impl<'c> VisiblePart<'c> {
                     series,
                 );
             }
-            for (name, series) in &group.traffic {
+            for (name, series) in group.traffic.iter() {
                 add(seen.traffic.entry(name).or_default(), series);
             }
         }

@@ -1,4 +1,4 @@
-//! Addresses in the words of Envoy.
+//! Parses the addresses that Envoy writes.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -79,7 +79,7 @@ struct ResponseFacts {
 }
 
 impl AfterResponse {
-    /// `None`: nothing remains to be done. `has_ended`: the request has no body or trailers to come.
+    /// Returns `None` when nothing remains to be done. `has_ended` says that the request has no body and no trailers.
     pub(crate) fn of<M: Runs>(
         decision: &Decision<'_>,
         request: &Request<'_>,
@@ -107,7 +107,7 @@ impl AfterResponse {
         Some(AfterResponse { changes: changes.chain(added).collect(), watched, reservations })
     }
 
-    /// The last byte of the request has arrived: the upstream's latency begins here.
+    /// Called when the last byte of the request has arrived: the upstream's latency is measured from here.
     pub(crate) fn request_ended<H: Host>(&mut self, host: &H) {
         if let Some(watched) = self.watched.as_mut().filter(|watched| watched.is_timed && watched.since.is_none()) {
             watched.since = host.now().ok();
@@ -132,7 +132,7 @@ impl AfterResponse {
             let mut environment = HostEnvironment::new(&plugin.host, worker, request);
             let settled = plugin.policy.settle(&reservation, &value, &mut environment);
             if let Some(error) = environment.failure() {
-                plugin.note("settle", &format!("cannot settle what a request has cost ({error})"));
+                plugin.note("settle", &format!("cannot record the cost of a request ({error})"));
             }
             match settled {
                 Ok(Some(rls_request)) => tell(&rls_request, plugin, request),
@@ -186,7 +186,7 @@ impl AfterResponse {
 
     /// The exchange has ended: reports it to the breaker. If the response never began, the client gave up waiting; when
     /// the upstream is at fault, the proxy itself answers 503 or 504. If the client disconnects during the response,
-    /// the upstream has done well so far.
+    /// the upstream has not failed.
     pub(crate) fn observe<M: Runs, H: Host>(
         self,
         plugin: &Plugin<M, H>,

@@ -1,4 +1,4 @@
-//! From the plugin's configuration to a running policy, or to log lines that say what is wrong.
+//! Turns the plugin's configuration into a running policy, or into log lines that say what is wrong.
 
 use std::fmt::Display;
 
@@ -8,12 +8,13 @@ use penstock_policy::{Policy, Runs, text_hash};
 use crate::environment::{PluginEnvironment, Worker};
 use crate::failure::count_refusals;
 use crate::gauges::GaugeWriter;
-use crate::host::Host;
+use crate::host::{Host, PolicyNeed};
 use crate::plugin::Plugin;
 
 impl<M: Runs, H: Host> Plugin<M, H> {
-    /// A plugin with this configuration, or with none because of `Err`, and what this worker keeps beside it. `None`:
-    /// refused, which is counted, and the log says why. The proxy keeps what it had.
+    /// Loads the configuration (`Err`: it could not be read) and returns the plugin with this worker's own data.
+    /// Returns `None` when the configuration is refused: the refusal is counted, the log says why, and the proxy keeps
+    /// its old configuration.
     pub fn configure<E: Display>(host: H, configuration: Result<&[u8], E>) -> Option<(Self, Worker<H>, GaugeWriter)> {
         let name = host.plugin_name().unwrap_or_else(|| M::MODULE.name().to_owned());
         let hash = configuration.as_ref().map_or(0, |configuration| text_hash(configuration));
@@ -40,22 +41,19 @@ fn read<M: Runs, H: Host>(
     match Policy::from_json(configuration) {
         Ok(policy) => {
             let mut policy: Policy<M> = policy;
-            if policy.needs_facts() && !host.has_facts() {
-                refuse(&"the policy goes by claims or metadata, which this body does not see; load the wasm module");
-                return None;
-            }
-            if policy.needs_workload() && !host.has_workload() {
-                refuse(
-                    &"identity: this body does not see the proxy's node, so it cannot know a `workload`; use `peerCertificate` or \
-                      `filterState`, or load the wasm module",
-                );
-                return None;
+            let needs =
+                [(PolicyNeed::Workload, policy.needs_workload()), (PolicyNeed::ServerName, policy.needs_server_name())];
+            for (need, is_needed) in needs {
+                if is_needed && let Some(why) = host.lacks(need) {
+                    refuse(&why);
+                    return None;
+                }
             }
             let mut worker = Worker::new(host, hash, &policy);
             let mut environment = PluginEnvironment::new(host, &mut worker);
             if policy.start(&mut environment).is_err() || environment.failure().is_some() {
                 let error = environment.failure().map_or_else(|| "no answer".to_owned(), |error| error.to_string());
-                refuse(&format_args!("the proxy does not keep the limits' state ({error})"));
+                refuse(&format_args!("the proxy cannot store the state of the limits ({error})"));
                 return None;
             }
             let gauges = GaugeWriter::new(&policy, name, hash, &mut environment);
@@ -63,8 +61,8 @@ fn read<M: Runs, H: Host>(
                 && let Some(hint) = host.unnamed_hint()
             {
                 log::warn!(
-                    "penstock: this plugin has no name, so its configuration stands for one: with each change of it all limits \
-                     and breakers begin anew; {hint}"
+                    "penstock: this plugin has no name, so all limits and breakers start again with each change of its \
+                     configuration; {hint}"
                 );
             }
             Some((policy, worker, gauges))

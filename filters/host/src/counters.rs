@@ -1,5 +1,5 @@
-//! Counts in the plugin's own memory and passes the sums to the proxy once a second: incrementing a metric of the proxy
-//! costs a call, this costs an addition.
+//! Counts in the plugin's own memory and passes the sums to the proxy once a second, because incrementing a metric of
+//! the proxy costs a call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,18 +18,18 @@ pub(crate) struct Counters(Box<[Counter]>);
 struct Counter {
     /// The part of the count that has not been passed on yet.
     pending: AtomicU32,
-    /// The proxy's number, once it has one.
+    /// The proxy's id of the metric, once it has one.
     id: AtomicU32,
 }
 
 impl Counters {
-    /// One counter, at zero, for each of the policy.
+    /// Makes a counter, at zero, for each metric of the policy.
     pub(crate) fn new(metrics: &Metrics) -> Counters {
         let counter = |_| Counter { pending: AtomicU32::new(0), id: AtomicU32::new(UNDEFINED) };
         Counters((0..metrics.len()).map(counter).collect())
     }
 
-    /// Adds one to each.
+    /// Adds one to each of these counters.
     pub(crate) fn count(&self, metrics: &[Metric]) {
         for metric in metrics {
             if let Some(counter) = self.0.get(metric.index()) {

@@ -1,4 +1,4 @@
-//! One request: decide, ask the rate-limit service if the decision needs it, carry the decision out.
+//! Handles one request: decides it, calls the rate-limit service if the decision needs it, and applies the decision.
 
 use penstock_policy::rate_limits::Pending;
 use penstock_policy::{Decision, Module, Request, Runs, Scratch, Section};
@@ -19,7 +19,7 @@ type HeadersOf<H> = <<H as Host>::Request as ProxyRequest>::Headers;
 pub enum Rest<Headers> {
     /// Nothing.
     Nothing,
-    /// A rate-limit service is asked: pass its reply to [`Plugin::reply`].
+    /// A rate-limit service was called: pass its reply to [`Plugin::reply`].
     Call(Box<PendingRequest<Headers>>),
     /// The response, or its end, must be reported to [`Plugin::response_headers`] and [`Plugin::end`].
     AfterResponse(Box<AfterResponse>),
@@ -30,7 +30,7 @@ pub enum Rest<Headers> {
 pub struct Handled<Headers> {
     /// Whether the request continues.
     pub flow: Flow,
-    /// What the adapter must keep for the request.
+    /// What the platform must keep for the request.
     pub rest: Rest<Headers>,
 }
 
@@ -43,8 +43,8 @@ impl<Headers> Handled<Headers> {
 type Outcome<H> = Result<Handled<HeadersOf<H>>, Failure<<H as Host>::Error>>;
 
 impl<M: Runs, H: Host> Plugin<M, H> {
-    /// A request's headers have arrived; nothing follows when `has_ended`. Decides the request and carries the decision
-    /// out.
+    /// Called with a request's headers; `has_ended` says that nothing follows. Decides the request and applies the
+    /// decision.
     pub fn request_headers(
         &self,
         worker: &mut Worker<H>,

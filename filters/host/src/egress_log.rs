@@ -13,7 +13,7 @@ use crate::plugin_log::PluginLog;
 /// Which log lines about one plugin's egress decisions the proxy's log accepts.
 #[derive(Debug)]
 pub(crate) struct EgressLog {
-    /// Whether the proxy's log takes lines of the levels debug and info.
+    /// Whether lines of the levels debug and info are enabled in the proxy's log.
     takes_debug: AtomicBool,
     takes_info: AtomicBool,
 }
@@ -23,8 +23,8 @@ impl EgressLog {
         EgressLog { takes_debug: AtomicBool::new(false), takes_info: AtomicBool::new(true) }
     }
 
-    /// Asks which lines the log accepts. An operator may change it at any time; asking at each request would cost a
-    /// call.
+    /// Reads from the proxy which lines the log accepts. An operator may change it at any time, but reading it for each
+    /// request would cost a call.
     pub(crate) fn refresh<H: Host>(&self, host: &H) {
         let level = host.log_level();
         self.takes_debug.store(level >= LevelFilter::Debug, Ordering::Relaxed);

@@ -32,12 +32,12 @@ impl<H: Host> Worker<H> {
     }
 }
 
-/// Why a decision must not be used.
+/// The reason why a decision must not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable<E> {
     /// The proxy failed.
     Proxy(E),
-    /// Other workers wrote the same value each time that this one tried.
+    /// Each time that this worker tried to write, another worker had just written the same value.
     Contended,
 }
 
@@ -50,7 +50,7 @@ impl<E: fmt::Display> fmt::Display for Unusable<E> {
     }
 }
 
-/// The environment outside of any request: there is no connection.
+/// An environment without a request or connection.
 pub(crate) struct PluginEnvironment<'h, H: Host> {
     host: &'h H,
     worker: &'h mut Worker<H>,
@@ -138,7 +138,7 @@ impl<H: Host> Environment for PluginEnvironment<'_, H> {
     }
 }
 
-/// What the decision of one request or connection may ask.
+/// The environment for the decision of one request or connection.
 pub(crate) struct HostEnvironment<'h, H: Host> {
     plugin: PluginEnvironment<'h, H>,
     request: &'h mut H::Request,
@@ -206,14 +206,15 @@ impl<H: Host> Environment for HostEnvironment<'_, H> {
         if let Some((_, identity)) = known.as_ref().filter(|(known, _)| known == source) {
             return Some(identity.clone());
         }
-        // What is not there is asked for again.
+        // A missing identity is looked up again.
         let identity = self.request.identity(source)?;
         *known = Some((source.clone(), identity.clone()));
         Some(identity)
     }
 
     fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
-        self.request.facts(places)
+        let facts = self.request.facts(places);
+        self.plugin.or_failure(facts)
     }
 
     fn earlier_route(&mut self) -> Option<Vec<u8>> {

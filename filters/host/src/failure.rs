@@ -1,7 +1,7 @@
 //! A request that cannot be decided or changed is always refused with 503, counted, and reported in the log.
 //!
-//! None of these failures happens on a proxy that works. Forwarding the request instead would make each a way around
-//! the policy.
+//! None of these failures happens on a proxy that works. Forwarding the request instead would let clients bypass the
+//! policy.
 
 use std::fmt::Display;
 
@@ -16,9 +16,9 @@ use crate::plugin_log::PluginLog;
 pub enum Failure<E> {
     /// The proxy sends a request to a plugin that has no policy.
     NoPolicy,
-    /// The proxy does not hand over the header map.
+    /// The proxy did not return the header map.
     Unreadable(E),
-    /// What the proxy returns is not a header map, or an empty one, which no request has.
+    /// What the proxy returned is not a header map, or an empty one, which no request has.
     Malformed,
     /// The clock, the random source or the shared state is missing.
     Environment(Unusable<E>),
@@ -37,7 +37,7 @@ impl<E> From<Malformed> for Failure<E> {
 }
 
 impl<E: Copy + Display> Failure<E> {
-    /// The part of metric and response details that tells the failures apart.
+    /// The name of the failed operation in metrics and response details.
     fn name(self) -> &'static str {
         match self {
             Failure::NoPolicy => "noPolicy",
@@ -54,10 +54,10 @@ impl<E: Copy + Display> Failure<E> {
         match self {
             Failure::NoPolicy => "no policy is loaded",
             Failure::Unreadable(_) | Failure::Malformed => "cannot read the request's headers",
-            Failure::Environment(_) => "cannot read the clock, random numbers or shared data",
+            Failure::Environment(_) => "cannot read the clock, random numbers, shared data or metadata",
             Failure::Unwritable(_) => "cannot change the request's headers",
-            Failure::Unanswerable(_) => "cannot give the policy's response",
-            Failure::Stuck(_) => "cannot let the request go on",
+            Failure::Unanswerable(_) => "cannot send the policy's response",
+            Failure::Stuck(_) => "cannot forward the request",
         }
     }
 
@@ -78,14 +78,14 @@ impl<E: Copy + Display> Failure<E> {
         log.error(host, &format!("{message}{cause}: request refused with 503"));
         let body = format!("penstock: {message}\n");
         if let Err(error) = request.respond(503, &format!("penstock_host_{name}"), &[], body.as_bytes(), None) {
-            log.error(host, &format!("cannot answer ({error}): request reset"));
+            log.error(host, &format!("cannot respond ({error}): request reset"));
             request.reset();
         }
         Flow::Pause
     }
 }
 
-/// Every operation that [`count_failure`] is told of, for proxies that must know their metrics before the first request.
+/// Every operation that [`count_failure`] counts, for proxies that must know their metrics before the first request.
 pub(crate) const OPERATIONS: [&str; 12] = [
     "continue",
     "context",
@@ -101,7 +101,7 @@ pub(crate) const OPERATIONS: [&str; 12] = [
     "writeHeaders",
 ];
 
-/// The counter of values of others under a plugin's keys.
+/// The counter of values that another plugin wrote under this plugin's keys.
 pub(crate) const FOREIGN_VALUES: &str = "penstock.foreign_values_total";
 
 /// The counter of failures of one operation.
@@ -109,14 +109,14 @@ pub(crate) fn failure_name(operation: &str) -> Box<str> {
     metric_name("internal_errors_total", &[("operation", operation)])
 }
 
-/// Counts what should never happen: that `operation` failed.
+/// Counts a failure of `operation`.
 pub fn count_failure<H: Host>(host: &H, operation: &str) {
     count_rare(host, &failure_name(operation), 1);
 }
 
-/// Adds to the counter `name`, which comes into being with its first use.
+/// Adds to the counter `name`, which is created when it is first used.
 pub(crate) fn count_rare<H: Host>(host: &H, name: &str, times: u32) {
-    // If the metric fails there is nobody to tell.
+    // If the metric cannot be written either, nothing can be done.
     let _ = host.define_metric(MetricKind::Counter, name).and_then(|id| host.increment(id, times));
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn refusal_names(plugin: &str) -> [Box<str>; 2] {
     ["policy_refusals_total", "policy_refused_timestamp_seconds"].map(|name| metric_name(name, &[("plugin", plugin)]))
 }
 
-/// Counts policies that a plugin refused. The gauge tells of a refusal whose counter did not exist before, which no rate does.
+/// Counts policies that a plugin refused. The gauge also shows the first refusal, for which a rate of the counter shows nothing.
 pub(crate) fn count_refusals<H: Host>(host: &H, plugin: &str, times: u32) {
     let [counter, gauge] = refusal_names(plugin);
     count_rare(host, &counter, times);

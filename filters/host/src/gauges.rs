@@ -13,7 +13,7 @@ pub struct GaugeWriter {
 }
 
 impl GaugeWriter {
-    /// For the plugin of this name, which is being configured with a text of the hash `hash`.
+    /// For the plugin with this name, whose configuration has the hash `hash`.
     pub(crate) fn new<M: Runs>(
         policy: &Policy<M>,
         plugin: &str,
@@ -23,13 +23,14 @@ impl GaugeWriter {
         GaugeWriter { gauges: Gauges::new(policy, plugin, hash, environment), written: vec![] }
     }
 
-    /// Every gauge that there can be.
+    /// The names of all gauges.
     pub(crate) fn names(&self) -> &[Box<str>] {
         self.gauges.names()
     }
 
-    /// Writes the gauges that have changed, when this worker's turn has come. What the proxy does not accept is tried
-    /// again. Returns whether it has: another worker's turn, or another policy's that has replaced this one, is `false`.
+    /// Writes the gauges that have changed, if this worker is the one that writes them; values that the proxy does not
+    /// accept are tried again. Returns `false` when another worker writes, or when another policy has replaced this
+    /// one.
     pub(crate) fn refresh<M: Runs, H: Host>(
         &mut self,
         policy: &Policy<M>,
@@ -38,13 +39,13 @@ impl GaugeWriter {
     ) -> bool {
         let GaugeWriter { gauges, written } = self;
         let mut changed = Vec::new();
-        let is_ours = gauges.look(policy, environment, |place, value| {
+        let is_ours = gauges.refresh(policy, environment, |place, value| {
             if written.get(place).copied().flatten().is_none_or(|(_, last)| last != value) {
                 changed.push((place, value));
             }
         });
         if !is_ours {
-            // Another worker may write other values before this worker's turn comes again.
+            // Another worker may write other values before this worker writes again.
             written.clear();
             return false;
         }

@@ -1,4 +1,4 @@
-//! The seam to the platform: what the life of a plugin and of a request needs of the proxy that runs it.
+//! The interface to the platform: what a plugin and its requests need from the proxy.
 
 use std::fmt::{Debug, Display};
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use penstock_policy::state::{Change, Key, Table};
 use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};
 use smallvec::SmallVec;
 
-/// The headers of one request, borrowed from what the proxy handed over. Most requests fit without an allocation.
+/// The headers of one request, borrowed from the memory that the proxy returned. Most requests fit without an allocation.
 pub type Headers<'a> = SmallVec<[Header<'a>; 32]>;
 
-/// Bytes from the proxy that are not a header map, or one too large for the memory left.
+/// The proxy returned bytes that are not a header map, or a header map that is too large for the free memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -22,37 +22,46 @@ impl Display for Malformed {
     }
 }
 
-/// Whether a request or connection goes on.
+/// Whether a request or connection continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Flow {
-    /// To the next filter.
+    /// It continues to the next filter.
     Continue = 0,
-    /// It waits here; after a local response it has ended.
+    /// It waits here, or has ended with a local response.
     Pause = 1,
 }
 
 /// The kinds of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows.
+    /// Its value only grows.
     Counter,
-    /// Is what it was last set to.
+    /// Its value is the one that was set last.
     Gauge,
     /// A distribution of values.
     Histogram,
 }
 
+/// Data that a policy may need and that some platforms do not provide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyNeed {
+    /// The metadata of the proxy's node, which [`IdentitySource::Workload`] reads.
+    Workload,
+    /// The server name of a request's connection: see [`ProxyRequest::sni`].
+    ServerName,
+}
+
 /// The proxy, as one of its plugins sees it.
 ///
-/// Errors are the platform's own. None of them is expected of a proxy that works; what becomes of each is in
-/// [`crate::Failure`].
+/// The platform defines the type of errors. A working proxy returns none of them; [`crate::Failure`] defines how each
+/// is handled.
 pub trait Host: Debug {
     /// Why a call failed.
     type Error: Copy + Debug + Display;
     /// One request, or one connection, that the plugin sees.
     type Request: ProxyRequest<Error = Self::Error>;
-    /// One worker's way to the state of one plugin.
+    /// One worker's access to the state of one plugin.
     type State: PluginState<Error = Self::Error>;
 
     /// The wall clock.
@@ -70,57 +79,52 @@ pub trait Host: Debug {
     /// The plugin's name in the proxy's configuration.
     fn plugin_name(&self) -> Option<String>;
 
-    /// Asks for a call of [`crate::Plugin::tick`] in each `period`.
+    /// Makes the proxy call [`crate::Plugin::tick`] once in each `period`.
     ///
     /// # Errors
     /// When the proxy has no timers.
     fn start_timer(&self, period: Duration) -> Result<(), Self::Error>;
 
-    /// The number of the metric `name`, which comes into being when it is new.
+    /// The id of the metric `name`, which is created if it is new.
     ///
     /// # Errors
-    /// When the proxy does not take it.
+    /// When the proxy refuses it.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Self::Error>;
 
     /// Adds to a counter.
     ///
     /// # Errors
-    /// When the proxy does not take it: nothing was added.
+    /// When the proxy refuses it: nothing was added.
     fn increment(&self, counter: u32, by: u32) -> Result<(), Self::Error>;
 
     /// Sets a gauge, or adds one value to a histogram.
     ///
     /// # Errors
-    /// When the proxy does not take it.
+    /// When the proxy refuses it.
     fn record(&self, metric: u32, value: u64) -> Result<(), Self::Error>;
 
-    /// One worker's way to the plugin's state, whose policy has these tables. Tables of another `namespace` are others, even
-    /// where all else is the same. Room may be made for them; none of their values is written by that.
+    /// One worker's access to the plugin's state, for a policy with these tables. Tables of another `namespace` are
+    /// separate, even if they are otherwise equal. This may reserve memory for the tables, but writes no values.
     fn state(&self, namespace: u64, tables: &[Table]) -> Self::State;
 
-    /// Where nothing in the proxy's configuration tells this plugin from others: what is missing there.
+    /// If nothing in the proxy's configuration distinguishes this plugin from others: what is missing there.
     fn unnamed_hint(&self) -> Option<&'static str>;
 
-    /// Whether the platform shows what earlier filters have left: see [`ProxyRequest::facts`].
-    fn has_facts(&self) -> bool {
-        true
+    /// Why a policy that needs this is refused; `None` when the platform provides it.
+    fn lacks(&self, _need: PolicyNeed) -> Option<&'static str> {
+        None
     }
 
-    /// Whether the platform shows the metadata of its node, which [`IdentitySource::Workload`] reads.
-    fn has_workload(&self) -> bool {
-        true
-    }
-
-    /// The most detailed level of which the proxy's log takes lines at the moment.
+    /// The most detailed level that is enabled in the proxy's log now.
     fn log_level(&self) -> log::LevelFilter;
 }
 
-/// One worker's way to the state that all workers of the proxy share.
+/// One worker's access to the state that all workers of the proxy share.
 pub trait PluginState: Debug {
-    /// Why the proxy does not read or write; `None`: others never stop writing.
+    /// Why the proxy could not read or write; `None` when other workers wrote the same value again and again.
     type Error;
 
-    /// Whether an update costs so much that workers take from the buckets of limits in advance.
+    /// Whether an update is so expensive that workers take requests from the buckets of limits in advance.
     const LEASES: bool = false;
 
     /// Updates a value; see [`penstock_policy::state::State::update`].
@@ -133,23 +137,23 @@ pub trait PluginState: Debug {
         change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
     ) -> Result<T, Option<Self::Error>>;
 
-    /// Shows a value; see [`penstock_policy::state::State::read`].
+    /// Reads a value; see [`penstock_policy::state::State::read`].
     ///
     /// # Errors
     /// When the value cannot be read.
     fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Option<Self::Error>>;
 
-    /// A second has passed: says that the policy still lives, where the state of policies that are gone is used again.
+    /// Called each second: marks the policy as alive, on platforms that reuse the state of policies that no longer exist.
     fn keep(&mut self) {}
 
-    /// How many values under the plugin's keys were another's, since the last time that this was asked.
+    /// How many values of other plugins were found under this plugin's keys since the last call.
     fn take_foreign(&mut self) -> u32 {
         0
     }
 }
 
-/// A request's header map as the proxy handed it over. Held while a rate-limit service is asked, and must stay what it
-/// was until then, whatever happens to the request.
+/// A request's header map as the proxy returned it. It is kept while a rate-limit service is called, and must not
+/// change until its reply, whatever happens to the request.
 pub trait HeaderMap: Debug {
     /// The headers in the order received, names in lower case, pseudo-headers included.
     ///
@@ -173,19 +177,19 @@ pub struct GrpcCall<'a> {
     pub timeout: Duration,
 }
 
-/// How a call begins.
+/// The result of starting a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallStart {
-    /// It is under way: the reply goes to [`crate::Plugin::reply`]. The number is the proxy's.
+    /// It is in progress: its reply is passed to [`crate::Plugin::reply`]. The number is the proxy's id of the call.
     Begun(u32),
-    /// It is over already: with a reply, or without.
+    /// It has already ended, with or without a reply.
     Ended(Option<Vec<u8>>),
 }
 
-/// Where a response of gRPC has its status.
+/// Where a gRPC response has its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrpcStatusIn {
-    /// In its headers, where it has no body.
+    /// In its headers, if it has no body.
     Headers,
     /// In its trailers.
     Trailers,
@@ -201,23 +205,23 @@ pub trait ProxyRequest {
     /// All headers of the request, in one call.
     ///
     /// # Errors
-    /// When the proxy does not hand them over.
+    /// When the proxy does not return them.
     fn headers(&mut self) -> Result<Self::Headers, Self::Error>;
 
     /// Changes one header.
     ///
     /// # Errors
-    /// When the proxy does not take it.
+    /// When the proxy refuses it.
     fn change_header(&mut self, change: &HeaderOp<'_>) -> Result<(), Self::Error>;
 
-    /// All changes have been made: the proxy looks for its route anew, where it does not with each change.
+    /// Called after all changes: the proxy selects the route again, unless it already does so after each change.
     fn headers_changed(&mut self) {}
 
-    /// Answers in the place of an upstream. `details` goes to access logs. A client of gRPC gets `grpc_status`, or what
-    /// the proxy derives from `status`.
+    /// Sends a response instead of forwarding the request. `details` goes to access logs. A gRPC client gets
+    /// `grpc_status`, or what the proxy derives from `status`.
     ///
     /// # Errors
-    /// When the proxy does not take it: no response was given.
+    /// When the proxy refuses it: no response was sent.
     fn respond(
         &mut self,
         status: u16,
@@ -227,19 +231,19 @@ pub trait ProxyRequest {
         grpc_status: Option<u8>,
     ) -> Result<(), Self::Error>;
 
-    /// Resets the request: what is left when it cannot even be answered.
+    /// Resets the request, if no response can be sent.
     fn reset(&mut self);
 
-    /// Lets the request go on after a pause.
+    /// Continues a request that waits.
     ///
     /// # Errors
-    /// When the proxy does not take it: the request still waits.
+    /// When the proxy refuses it: the request still waits.
     fn resume(&mut self) -> Result<(), Self::Error>;
 
-    /// Begins a call for the request.
+    /// Starts a call for the request.
     ///
     /// # Errors
-    /// When the proxy does not take it: there is no call.
+    /// When the proxy refuses it: there is no call.
     fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Self::Error>;
 
     /// Starts a call whose reply changes nothing, when the response's headers have arrived. The service gets it even if the
@@ -251,34 +255,34 @@ pub trait ProxyRequest {
         self.call(call).map(drop)
     }
 
-    /// Gives up a call; one that is over already is left alone.
+    /// Cancels a call; ignores one that has ended.
     fn cancel(&mut self, call: u32);
 
-    /// Leaves a value for access logs and later filters, under a name such as `penstock.rule`.
+    /// Sets a value for access logs and later filters, under a name such as `penstock.rule`.
     fn set_filter_state(&mut self, name: &str, value: &str);
 
-    /// Changes one header of the response, whose headers are there.
+    /// Changes one header of the response, whose headers have arrived.
     ///
     /// # Errors
-    /// When the proxy does not take it.
+    /// When the proxy refuses it.
     fn change_response_header(&mut self, change: &HeaderOp<'_>) -> Result<(), Self::Error>;
 
-    /// The first value of a header of the response, whose headers are there; `name` in lower case. A platform that cannot
-    /// tell leaves what was reserved as it is.
+    /// The first value of a header of the response, whose headers have arrived; `name` is in lower case. On a platform
+    /// that cannot read it, reservations stay as they are.
     fn response_header(&mut self, _name: &str) -> Option<Vec<u8>> {
         None
     }
 
-    /// `grpc-status` of the response, where it is a number.
+    /// `grpc-status` of the response, if it is a number.
     fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32>;
 
-    /// The status of the response, whose headers are there.
+    /// The status of the response, whose headers have arrived.
     ///
     /// # Errors
-    /// When the proxy does not tell.
+    /// When the proxy does not return it.
     fn response_status(&mut self) -> Result<u16, Self::Error>;
 
-    /// Envoy's response flags once the exchange is over: what cut it off. 0 when the proxy does not tell.
+    /// Envoy's response flags after the end of the exchange: why it was cut off. 0 when the proxy does not return them.
     fn response_flags(&mut self) -> u64;
 
     /// Closes the connection that is being decided.
@@ -303,10 +307,11 @@ pub trait ProxyRequest {
     fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>>;
 
     /// What earlier filters have left at these places of the dynamic metadata, in their order; what is missing at the end
-    /// is not there. Never a header. A platform without dynamic metadata has no facts.
-    fn facts(&mut self, _places: &[FactPlace]) -> Vec<Fact> {
-        Vec::new()
-    }
+    /// is not there. Never a header.
+    ///
+    /// # Errors
+    /// When the proxy does not show the metadata. The request is refused then.
+    fn facts(&mut self, places: &[FactPlace]) -> Result<Vec<Fact>, Self::Error>;
 
     /// What an earlier filter's `header-routing` module left under [`crate::ROUTE_STATE`].
     fn earlier_route(&mut self) -> Option<Vec<u8>>;

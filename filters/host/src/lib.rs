@@ -39,7 +39,8 @@ pub use environment::{Unusable, Worker};
 pub use failure::{Failure, count_failure};
 pub use gauges::GaugeWriter;
 pub use host::{
-    CallStart, Flow, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,
+    CallStart, Flow, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, PolicyNeed,
+    ProxyRequest,
 };
 pub use plugin::{Plugin, TICK_PERIOD};
 pub use plugin_log::PluginLog;

@@ -1,4 +1,4 @@
-//! A policy at work: configured, counting, telling the proxy once a second what it counted.
+//! A loaded policy, its counters, and what happens once a second.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::host::{Flow, Host, MetricKind, PluginState, ProxyRequest};
 use crate::latency::LatencySampler;
 use crate::plugin_log::PluginLog;
 
-/// How often [`Plugin::tick`] is to be called.
+/// The interval at which [`Plugin::tick`] must be called.
 pub const TICK_PERIOD: Duration = Duration::from_secs(1);
 
-/// A policy at work on the platform `H`, and what it has counted. One configuration is one plugin: after a reload the old
-/// and the new one live side by side until the requests of the old one have ended.
+/// A loaded policy on the platform `H`, with its counters. Each configuration is a plugin of its own: after a reload, the
+/// old and the new plugin exist side by side until the requests of the old one have ended.
 #[derive(Debug)]
 pub struct Plugin<M: Runs, H: Host> {
     name: Box<str>,
@@ -50,7 +50,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         if plugin.host.start_timer(TICK_PERIOD).is_err() {
             log::error!("penstock: the proxy has no timer: metrics are only written when a policy ends");
         }
-        // From now on this is the policy in use.
+        // The new policy is now the one in use, so this worker writes its gauges.
         plugin.refresh(worker, true);
         plugin
     }
@@ -60,12 +60,12 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         &self.policy
     }
 
-    /// What one more worker keeps beside the plugin, where workers share it.
+    /// The data of one more worker, on platforms where workers share a plugin.
     pub fn worker(&self) -> Worker<H> {
         Worker::new(&self.host, self.configuration, &self.policy)
     }
 
-    /// Every metric that the plugin may ever write, for proxies that must know them before the first request.
+    /// All metrics that the plugin can write, for proxies that must know them before the first request.
     pub fn metrics(&self, gauges: &GaugeWriter) -> Vec<(MetricKind, Box<str>)> {
         let counters = self.policy.metrics().names().into_iter();
         let counters = counters.map(|name| (MetricKind::Counter, Box::from(name)));
@@ -82,14 +82,15 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         counters.chain(gauges).chain([latency, expiry]).chain(rare).chain(failures).collect()
     }
 
-    /// The plugin ends in this worker: gives back what the worker has taken from limits in advance.
+    /// Must be called when the plugin ends in this worker: gives back the tokens that the worker has taken from limits in
+    /// advance.
     pub fn retire(&self, worker: &mut Worker<H>) {
         if H::State::LEASES {
             self.policy.return_leases(&mut PluginEnvironment::new(&self.host, worker));
         }
     }
 
-    /// A second has passed.
+    /// Must be called every [`TICK_PERIOD`]: writes counters and gauges, and keeps the shared state.
     pub fn tick(&self, worker: &mut Worker<H>, gauges: &mut GaugeWriter) {
         self.counters.flush(self.policy.metrics(), &self.host);
         self.retire(worker);
@@ -99,12 +100,12 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         self.latency.tick();
     }
 
-    /// Counts later policies of this plugin that were refused, on platforms that forget what a refused one has counted.
+    /// Counts `times` refused later policies of this plugin, on platforms where a refused policy's counters are lost.
     pub fn count_refusals(&self, times: u32) {
         failure::count_refusals(&self.host, &self.name, times);
     }
 
-    /// Says that the policy still lives, and what others have left under its keys.
+    /// Marks the state of this policy as used, and reports values under its keys that were not written by this plugin.
     fn keep_state(&self, worker: &mut Worker<H>) {
         if self.policy.tables().is_empty() {
             return;
@@ -113,12 +114,12 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         let foreign = worker.state.take_foreign();
         if foreign > 0 {
             failure::count_rare(&self.host, failure::FOREIGN_VALUES, foreign);
-            let line = "values in the proxy's shared data under this plugin's keys were not its own: not used";
+            let line = "values in the proxy's shared data under this plugin's keys were not written by it: ignored";
             log::warn!("penstock: {foreign} {line}");
         }
     }
 
-    /// Looks up what does not change with each request. `is_writer`: it is this worker's turn to write gauges.
+    /// Updates what does not change with each request. `is_writer` says whether this worker writes the gauges.
     fn refresh(&self, worker: &mut Worker<H>, is_writer: bool) {
         if let Some(egress) = self.policy.egress() {
             self.egress_log.refresh(&self.host);
@@ -126,8 +127,8 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         }
     }
 
-    /// A connection begins whose bytes nobody will read: decides before any of them goes anywhere, and closes it unless it
-    /// may go on.
+    /// Must be called when a connection begins whose content is not inspected, such as TLS that is passed through. It is
+    /// decided before any byte is forwarded, and closed if it is not allowed.
     pub fn connection(&self, worker: &mut Worker<H>, proxy: &mut H::Request) -> Flow {
         match self.policy.egress() {
             Some(egress) => self.latency.time(&self.host, || self.decide_connection(egress, worker, proxy)),
@@ -135,7 +136,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         }
     }
 
-    /// Closes a connection for which there is no policy.
+    /// Closes a connection for which there is no egress policy.
     #[cold]
     pub fn refuse_connection(log: &PluginLog, host: &H, proxy: &mut H::Request) -> Flow {
         log.error(host, "no egress policy for a connection: closed");
@@ -143,7 +144,8 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         Flow::Pause
     }
 
-    /// Notes what failed outside of a decision: a line in the log, and `internal_errors_total` counts it as `operation`.
+    /// Reports a failure outside of a decision: writes a line to the log, and counts it as `operation` in
+    /// `internal_errors_total`.
     #[cold]
     pub fn note(&self, operation: &str, message: &str) {
         failure::count_failure(&self.host, operation);
@@ -157,7 +159,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         let connection = Connection { sni: sni.as_deref(), destination, port };
         let mut verdict = egress.decide_connection(&connection, &mut environment);
         match environment.failure() {
-            // Decided on facts that are not there: closed, and not counted as any rule's.
+            // The decision lacks facts that the proxy could not provide: the connection is closed, and no rule counts it.
             Some(_) => verdict.outcome.verdict = EgressVerdict::Deny,
             None => verdict.counts.iter().flatten().for_each(|metric| self.counters.count(&[*metric])),
         }
@@ -171,7 +173,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
     }
 }
 
-/// What was counted since the last tick.
+/// Writes what was counted since the last tick.
 impl<M: Runs, H: Host> Drop for Plugin<M, H> {
     fn drop(&mut self) {
         self.counters.flush(self.policy.metrics(), &self.host);

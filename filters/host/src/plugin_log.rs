@@ -1,5 +1,5 @@
-//! How many lines a plugin may write into the proxy's log: an attacker must not be able to fill the disk, and a plugin that
-//! is flooded must not silence another one.
+//! Limits the lines that a plugin writes to the proxy's log: an attacker must not be able to fill the disk, and a plugin
+//! with many lines must not suppress those of another.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,13 +7,13 @@ use log::Level;
 
 use crate::host::Host;
 
-/// Lines on decisions, a second, plugin and worker.
+/// The maximum number of lines about decisions, per second, plugin and worker.
 const DECISIONS_A_SECOND: u32 = 100;
 
-/// Lines on errors: each request could be one.
+/// The maximum number of lines about errors, per second, plugin and worker. Each request could cause an error.
 const ERRORS_A_SECOND: u32 = 10;
 
-/// The lines of one plugin.
+/// The limiters of one plugin's lines.
 #[derive(Debug, Default)]
 pub struct PluginLog {
     decisions: Mutex<LineLimiter>,
@@ -21,8 +21,8 @@ pub struct PluginLog {
 }
 
 impl PluginLog {
-    /// Writes what `line` makes about a decision, unless there were too many. In the next second that has a line the log
-    /// says how many were left out.
+    /// Writes the line that `line` returns about a decision, unless there were too many in this second. The next line in
+    /// a later second is preceded by the number of omitted lines.
     pub(crate) fn decision<H: Host>(&self, level: Level, host: &H, line: impl FnOnce() -> String) {
         let (is_admitted, dropped) = admit(&self.decisions, DECISIONS_A_SECOND, host);
         if dropped > 0 {
@@ -33,7 +33,7 @@ impl PluginLog {
         }
     }
 
-    /// The same for an error.
+    /// As [`PluginLog::decision`], for an error.
     #[cold]
     pub(crate) fn error<H: Host>(&self, host: &H, line: &str) {
         let (is_admitted, dropped) = admit(&self.errors, ERRORS_A_SECOND, host);
@@ -46,13 +46,13 @@ impl PluginLog {
     }
 }
 
-/// A proxy without a clock has one endless second.
+/// Without a clock, all lines count as if in one second.
 fn admit<H: Host>(limiter: &Mutex<LineLimiter>, most: u32, host: &H) -> (bool, u64) {
     let second = host.now().map_or(0, |now| now.0 / 1_000_000_000);
     limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(second, most)
 }
 
-/// How many lines went out in the current second, and how many did not.
+/// The numbers of lines that were written and omitted in the current second.
 #[derive(Debug, Default)]
 struct LineLimiter {
     second: u64,
@@ -61,7 +61,7 @@ struct LineLimiter {
 }
 
 impl LineLimiter {
-    /// Whether one more line may go out now; and how many were dropped before this second.
+    /// Whether one more line may be written now, and the number of lines that were omitted before this second.
     fn admit(&mut self, second: u64, most: u32) -> (bool, u64) {
         let mut dropped = 0;
         if second != self.second {

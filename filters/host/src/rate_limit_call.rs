@@ -11,37 +11,38 @@ use crate::plugin::Plugin;
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
 
-/// The shortest timeout that a proxy can be told: 0 would be none at all.
+/// The shortest timeout that can be given to a proxy, for which 0 means no timeout.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// What is kept of a request while it waits.
+/// A request that waits for the service's reply.
 #[derive(Debug)]
 pub struct PendingRequest<Headers> {
-    /// Its header map, as it was decided by.
+    /// The headers that the decision is based on.
     pub(crate) headers: Headers,
     pub(crate) pending: Box<Pending>,
     since: Timestamp,
     timeout: Duration,
-    /// The proxy's number of the call.
+    /// The proxy's id of the call.
     call: u32,
-    /// Whether nothing of the request is still to come.
+    /// Whether the whole request has been received.
     pub(crate) has_ended: bool,
 }
 
 impl<Headers> PendingRequest<Headers> {
-    /// The proxy's number of the call under way.
+    /// The proxy's id of the current call.
     pub fn call(&self) -> u32 {
         self.call
     }
 
-    /// The call has ended with a message, or without one.
+    /// Must be called when the call has ended: with the reply, or with `None` if it failed.
     pub(crate) fn on_reply<H: Host>(&mut self, message: Option<&[u8]>, host: &H) {
         on_reply(&mut self.pending, message, self.since, self.timeout, host);
     }
 }
 
-/// Notes how a call ended. Proxies report a timeout as one error of many, so it is told by the clock; a quarter of the
-/// timeout is for theirs, which counts from the last turn of its event loop.
+/// Records how a call ended. Proxies do not report a timeout differently from other errors, so it is recognised by the
+/// elapsed time. Three quarters of the timeout are enough, because the proxy measures from the start of the current
+/// iteration of its event loop, which is earlier.
 fn on_reply<H: Host>(pending: &mut Pending, message: Option<&[u8]>, since: Timestamp, timeout: Duration, host: &H) {
     let is_late = || {
         let Timestamp(now) = host.now().unwrap_or(since);
@@ -64,15 +65,15 @@ fn call<'r>(rls_request: &'r RlsRequest<'_>) -> GrpcCall<'r> {
     }
 }
 
-/// Tells a service what a request has cost. Nobody waits for the reply: the request has been decided.
+/// Reports the cost of a request to a service. The reply is ignored, because the request has been decided.
 pub(crate) fn tell<M: Runs, H: Host>(rls_request: &RlsRequest<'_>, plugin: &Plugin<M, H>, request: &mut H::Request) {
     if let Err(error) = request.tell(&call(rls_request)) {
-        plugin.note("settle", &format!("cannot tell {} what a request has cost ({error})", rls_request.cluster));
+        plugin.note("settle", &format!("cannot report the cost of a request to {} ({error})", rls_request.cluster));
     }
 }
 
-/// Asks a service. `Err` gives back the headers and what is decided so far: the call is over already, and the next
-/// service can be asked.
+/// Calls a service. Returns `Err` with the headers and the pending decision if the call has already ended, so that the
+/// next service can be called.
 pub(crate) fn ask<H: Host, Headers>(
     rls_request: &RlsRequest<'_>,
     headers: Headers,

@@ -1,6 +1,6 @@
-//! A proxy for native tests, one for each test's thread: it does what Envoy does, fails where a test says so, and counts
-//! what it is asked. [`FakeHost`] and [`FakeRequest`] are its two halves; adapters' tests put their platform's ABI in front
-//! of the same [`FakeProxy`].
+//! A simulated proxy for native tests. It behaves as Envoy does, fails where a test wants it, and records the calls. Each
+//! thread, and so each test, has its own [`FakeProxy`]. [`FakeHost`] and [`FakeRequest`] give access to it; the tests of
+//! the ABIs put their own functions in front of the same [`FakeProxy`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,17 +14,18 @@ use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};
 
 use crate::apply::ROUTE_STATE;
 use crate::host::{
-    CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,
+    CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, PolicyNeed,
+    ProxyRequest,
 };
 
-/// A response that the plugin gave.
+/// A response that the plugin sent itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentResponse {
     /// Its HTTP status.
     pub status: u32,
-    /// What access logs get.
+    /// The response code details, for access logs.
     pub details: String,
-    /// Names and values in their order.
+    /// Names and values, in order.
     pub headers: Vec<(String, String)>,
     /// The body, as text.
     pub body: String,
@@ -41,73 +42,73 @@ pub struct FakeProxy {
     pub response_headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The response's trailers.
     pub response_trailers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Handed over in the place of `headers`.
+    /// If present, passed to the plugin instead of `headers`.
     pub raw_headers: Option<Vec<u8>>,
-    /// Facts by the paths of proxy-wasm, whose parts are separated by NUL.
+    /// Facts by their proxy-wasm paths. NUL separates the parts of a path.
     pub properties: Vec<(&'static str, Vec<u8>)>,
     /// The clock, in nanoseconds.
     pub time: u64,
-    /// Added to each random byte, which is 4 otherwise.
+    /// Added to each random byte, which is 4 without it.
     pub random: u8,
-    /// Functions that answer nothing but this status.
+    /// Functions that only return this status.
     pub broken: Vec<(&'static str, u32)>,
     /// The functions called, in order.
     pub calls: Vec<&'static str>,
-    /// Level (1 debug to 4 error) and line.
+    /// The log: the level (1 is debug, 4 is error) and the line.
     pub log: Vec<(u32, String)>,
-    /// What the log takes; `None`: from info on.
+    /// The lowest level that the log accepts; by default info.
     pub lowest_level: Option<u32>,
-    /// Names and values.
+    /// Names and values of metrics.
     pub metrics: Vec<(String, i64)>,
-    /// Names and values.
+    /// Names and values of filter state.
     pub filter_state: Vec<(String, String)>,
-    /// The last response that the plugin gave.
+    /// The last response that the plugin sent itself.
     pub sent: Option<SentResponse>,
     /// Whether the request was reset or the connection closed.
     pub was_reset: bool,
-    /// Values and their tokens.
+    /// The shared data: for each key, the value and its token.
     pub shared: HashMap<Vec<u8>, (Vec<u8>, u32)>,
-    /// The token of the last write; Envoy's first is 1.
+    /// The token of the last write. The first one is 1, as in Envoy.
     pub token: u32,
-    /// Other workers that write before this one's next write, in order of evaluation from the last.
+    /// Simulated other workers. Before each write of this one, the last of them is removed from the list and called.
     pub racers: Vec<fn(&mut FakeProxy)>,
-    /// Whether it shows nothing of what earlier filters have left.
-    pub hides_facts: bool,
-    /// Whose state was opened, in order.
+    /// Needs of a policy that this proxy does not provide, with the reasons.
+    pub lacks: Vec<(PolicyNeed, &'static str)>,
+    /// The namespaces whose state was opened, in order.
     pub namespaces: Vec<u64>,
-    /// Values under the plugin's keys that another has written.
+    /// The number of values under the plugin's keys that others have written.
     pub foreign: u32,
-    /// Writes that were refused for their token.
+    /// The number of writes that were refused because of their token.
     pub conflicts: u32,
-    /// Milliseconds between two ticks; 0: none.
+    /// Milliseconds between two ticks; 0 if there are no ticks.
     pub tick_period: u32,
-    /// gRPC calls: service, message, timeout. The first is call 1.
+    /// The gRPC calls: service, message and timeout. The first has the id 1.
     pub questions: Vec<(Vec<u8>, Vec<u8>, u32)>,
-    /// Runs within the next gRPC call, with its number.
+    /// Called with the id of the next gRPC call while that call is being started.
     pub within_call: Option<fn(u32)>,
-    /// The end of the next call, when it comes before the call has a number.
+    /// The reply to the next call, if the call ends before it has an id.
     pub early_reply: Option<Option<Vec<u8>>>,
-    /// The message that a gRPC callback is about.
+    /// The message of the current gRPC callback.
     pub grpc_message: Vec<u8>,
-    /// The calls that were given up.
+    /// The ids of the cancelled calls.
     pub cancelled: Vec<u32>,
-    /// Paused streams that were told to go on.
+    /// How often a paused stream was resumed.
     pub continued: u32,
 }
 
 impl FakeProxy {
-    /// Records a call of the function `name`; the status when a test broke it.
+    /// Records a call of the function `name`. Returns a status if a test wants the function to fail.
     pub fn enter(&mut self, name: &'static str) -> Option<u32> {
         self.calls.push(name);
         self.broken.iter().find(|(broken, _)| *broken == name).map(|(_, status)| *status)
     }
 
-    /// A property, whose path has its parts separated by NUL.
+    /// The property with this path, whose parts are separated by NUL.
     pub fn property(&self, path: &str) -> Option<Vec<u8>> {
         self.properties.iter().find(|(name, _)| *name == path).map(|(_, value)| value.clone())
     }
 
-    /// The number of a metric, which is there from now on.
+    /// The number of a metric, which is defined if it does not exist yet.
     pub fn metric(&mut self, name: &str) -> u32 {
         let at = self.metrics.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
             self.metrics.push((name.to_owned(), 0));
@@ -122,7 +123,7 @@ impl FakeProxy {
         }
     }
 
-    /// A write of this or another worker.
+    /// Writes to the shared data, as this worker or another one.
     pub fn set_shared(&mut self, key: &[u8], value: &[u8]) {
         self.token = self.token.wrapping_add(1).max(1);
         self.shared.insert(key.to_vec(), (value.to_vec(), self.token));
@@ -133,17 +134,17 @@ thread_local! {
     static PROXY: RefCell<FakeProxy> = RefCell::default();
 }
 
-/// Reads the proxy, or changes it.
+/// Calls `act` with the proxy of the current thread.
 pub fn with<T>(act: impl FnOnce(&mut FakeProxy) -> T) -> T {
     PROXY.with_borrow_mut(act)
 }
 
-/// A new proxy.
+/// Replaces the proxy of the current thread by a new one.
 pub fn reset() {
     with(|proxy| *proxy = FakeProxy::default());
 }
 
-/// The log of the proxy of the thread that writes.
+/// A logger that writes to the proxy of the current thread.
 struct CaptureLog;
 
 impl Log for CaptureLog {
@@ -164,13 +165,13 @@ impl Log for CaptureLog {
     fn flush(&self) {}
 }
 
-/// Lets the macros of `log` write to [`FakeProxy::log`], unless an adapter has installed a logger of its own.
+/// Makes the macros of `log` write to [`FakeProxy::log`], unless another logger has been installed.
 pub fn capture_log() {
     let _ = log::set_logger(&CaptureLog);
     log::set_max_level(LevelFilter::Trace);
 }
 
-/// A call that a test broke.
+/// The error of a call that a test wants to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken(pub u32);
 
@@ -180,7 +181,7 @@ impl std::fmt::Display for Broken {
     }
 }
 
-/// Records a call of this name and answers it, unless a test broke it.
+/// Records a call of this name, and calls `act` unless a test wants the call to fail.
 fn act<T>(name: &'static str, act: impl FnOnce(&mut FakeProxy) -> T) -> Result<T, Broken> {
     with(|proxy| match proxy.enter(name) {
         Some(status) => Err(Broken(status)),
@@ -234,12 +235,8 @@ impl Host for FakeHost {
         self.plugin_name().is_none().then_some("give it one")
     }
 
-    fn has_facts(&self) -> bool {
-        !with(|proxy| proxy.hides_facts)
-    }
-
-    fn has_workload(&self) -> bool {
-        !with(|proxy| proxy.hides_facts)
+    fn lacks(&self, need: PolicyNeed) -> Option<&'static str> {
+        with(|proxy| proxy.lacks.iter().find(|(lacking, _)| *lacking == need).map(|(_, why)| *why))
     }
 
     fn log_level(&self) -> LevelFilter {
@@ -300,7 +297,7 @@ impl PluginState for FakeState {
 #[derive(Debug)]
 pub struct FakeRequest;
 
-/// A copy of the proxy's header map; `None`: the proxy handed over something else.
+/// A copy of the proxy's header map; `None` if the proxy passed bytes that are not a header map.
 #[derive(Clone, Debug)]
 pub struct FakeHeaders(Option<Vec<(Vec<u8>, Vec<u8>)>>);
 
@@ -446,9 +443,9 @@ impl ProxyRequest for FakeRequest {
         }
     }
 
-    fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
-        with(|proxy| proxy.calls.push("facts"));
-        with(|proxy| proxy.property("metadata")).map_or_else(Vec::new, |bytes| Metadata(&bytes).facts(places))
+    fn facts(&mut self, places: &[FactPlace]) -> Result<Vec<Fact>, Broken> {
+        let metadata = act("facts", |proxy| proxy.property("metadata"))?;
+        Ok(metadata.map_or_else(Vec::new, |bytes| Metadata(&bytes).facts(places)))
     }
 
     fn earlier_route(&mut self) -> Option<Vec<u8>> {

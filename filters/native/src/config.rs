@@ -6,7 +6,7 @@ use std::thread;
 use penstock_host::{Host, Plugin};
 use penstock_policy::{Module, Runs, module};
 
-use crate::abi::ConfigHandle;
+use crate::abi::{ConfigHandle, shows_all_attributes};
 use crate::guard::guard;
 use crate::handles::thread_number;
 use crate::host::NativeHost;
@@ -76,6 +76,12 @@ impl FilterConfig {
             refused::note(host.instance());
             return None;
         };
+        if !plugin.policy().breakers().is_empty() && !shows_all_attributes() {
+            log::warn!(
+                "penstock: this version of Envoy does not show dynamic modules that a response was cut off after its \
+                 headers, so breakers do not count this as a failure; Envoy 1.39 and later do"
+            );
+        }
         for (kind, name) in plugin.metrics(&gauges) {
             if let Err(error) = host.define_metric(kind, &name) {
                 log::warn!("penstock: no metric {name}: {error}");
@@ -124,7 +130,7 @@ impl Drop for FilterConfig {
 mod tests {
     use super::*;
     use crate::abi::fake;
-    use crate::host::Error;
+    use crate::error::Error;
 
     #[test]
     fn a_filter_name_is_a_module_and_maybe_a_name() {

@@ -8,10 +8,11 @@ use penstock_host::{Flow, ProxyRequest, count_failure};
 
 use crate::abi::Downstream;
 use crate::config::FilterConfig;
-use crate::guard::guard;
+use crate::error::Error;
+use crate::guard::{guard, release};
 use crate::handles::Handles;
-use crate::host::{Error, NativeHost};
-use crate::request::NativeRequest;
+use crate::host::NativeHost;
+use crate::request::{NativeConnection, NativeRequest};
 use crate::sections::Sections;
 
 thread_local! {
@@ -55,7 +56,7 @@ fn find(handle: usize) -> Option<Rc<DownstreamConnection>> {
 /// also when the decision panics.
 pub(crate) fn decide(handle: usize) -> bool {
     let Some(connection) = find(handle) else { return false };
-    let mut request = NativeRequest::Connection(Rc::clone(&connection));
+    let mut request = NativeRequest::Connection(Rc::<DownstreamConnection>::clone(&connection));
     let decided = guard(|| {
         #[cfg(any(test, feature = "trap"))]
         crate::trap::on_connection(connection.downstream);
@@ -71,6 +72,7 @@ pub(crate) fn decide(handle: usize) -> bool {
     };
     connection.is_open.set(is_open);
     let _ = guard(|| connection.host.hand_over_by_connection(connection.downstream()));
+    release((request, connection));
     is_open
 }
 
@@ -87,12 +89,13 @@ pub(crate) fn destroy(handle: usize) {
     }
 }
 
-impl DownstreamConnection {
-    /// Envoy's side, while it exists.
-    pub(crate) fn downstream(&self) -> Result<Downstream, Error> {
+impl NativeConnection for DownstreamConnection {
+    fn downstream(&self) -> Result<Downstream, Error> {
         if self.is_gone.get() { Err(Error::Over) } else { Ok(self.downstream) }
     }
+}
 
+impl DownstreamConnection {
     fn count_panic(&self) {
         count_failure(&self.host, "panic");
     }

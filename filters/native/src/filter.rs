@@ -10,12 +10,13 @@ use smallvec::SmallVec;
 
 use crate::abi::Stream;
 use crate::config::FilterConfig;
+use crate::error::Error;
 use crate::grpc;
-use crate::guard::guard;
+use crate::guard::{guard, release};
 use crate::handles::Handles;
 use crate::headers::HeaderCopy;
-use crate::host::{Error, NativeHost};
-use crate::request::NativeRequest;
+use crate::host::NativeHost;
+use crate::request::{NativeRequest, NativeStream};
 use crate::sections::Sections;
 
 thread_local! {
@@ -133,7 +134,9 @@ fn find(handle: usize) -> Option<Rc<Filter>> {
 /// Runs the decision of a hook. The request is refused when it panics, and when the id is not that of a filter.
 pub(crate) fn decide(handle: usize, act: impl FnOnce(&Rc<Filter>) -> HookResult) -> HookResult {
     let Some(filter) = find(handle) else { return HookResult::Refused };
-    guard(|| act(&filter)).unwrap_or_else(|_| filter.refuse_after_panic())
+    let result = guard(|| act(&filter)).unwrap_or_else(|_| filter.refuse_after_panic());
+    release(filter);
+    result
 }
 
 /// Runs a hook for a request that was decided before. A panic is counted.
@@ -142,11 +145,15 @@ pub(crate) fn observe(handle: usize, act: impl FnOnce(&Rc<Filter>)) {
     if guard(|| act(&filter)).is_err() {
         let _ = guard(|| filter.count_panic());
     }
+    release(filter);
 }
 
 /// Whether the end of the response, which has arrived, waits. After a panic it does not.
 pub(crate) fn holds_response(handle: usize) -> bool {
-    find(handle).is_some_and(|filter| guard(|| filter.holds_response()).unwrap_or(false))
+    let Some(filter) = find(handle) else { return false };
+    let holds = guard(|| filter.holds_response()).unwrap_or(false);
+    release(filter);
+    holds
 }
 
 /// Envoy destroys its side.
@@ -157,22 +164,81 @@ pub(crate) fn destroy(handle: usize) {
     }
 }
 
-impl Filter {
-    /// Envoy's side, while it exists.
-    pub(crate) fn stream(&self) -> Result<Stream, Error> {
+impl NativeStream for Filter {
+    fn stream(&self) -> Result<Stream, Error> {
         if self.is_gone.get() { Err(Error::Over) } else { Ok(self.stream) }
     }
 
-    /// Records that there was a response.
-    pub(crate) fn refuse(&self) {
+    fn refuse(&self) {
         self.is_refused.set(true);
     }
 
-    /// Continues the request after this hook has stored its remaining work: the response may arrive within the call.
-    pub(crate) fn resume_later(&self) -> Result<(), Error> {
+    fn resume_later(&self) -> Result<(), Error> {
         self.stream()?;
         self.goes_on.set(true);
         Ok(())
+    }
+
+    fn begin_call(&self, start: &dyn Fn(Stream) -> Result<u64, Error>) -> Result<CallStart, Error> {
+        let stream = self.stream()?;
+        let number = self.calls.get().wrapping_add(1);
+        self.calls.set(number);
+        self.call.replace(Some(CallUnderWay {
+            number,
+            stream: None,
+            seen: Frames::default(),
+            body: Vec::new(),
+            is_too_large: false,
+            ended: None,
+        }));
+        self.is_call_beginning.set(true);
+        let started = start(stream);
+        self.is_call_beginning.set(false);
+        let mut call = self.call.borrow_mut();
+        if let Some(reply) = call.as_mut().and_then(|call| call.ended.take()) {
+            *call = None;
+            return Ok(CallStart::Ended(reply));
+        }
+        match started {
+            Ok(id) => {
+                if let Some(call) = &mut *call {
+                    call.stream = Some(id);
+                }
+                Ok(CallStart::Begun(number))
+            }
+            Err(error) => {
+                *call = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn tell(&self, start: &dyn Fn(Stream) -> Result<u64, Error>) -> Result<(), Error> {
+        let stream = self.stream()?;
+        self.tell_beginning.set(Some(false));
+        let started = start(stream);
+        let has_ended = self.tell_beginning.take() == Some(true);
+        let id = started?;
+        if !has_ended && let Ok(mut tells) = self.tells.try_borrow_mut() {
+            tells.push(id);
+        }
+        Ok(())
+    }
+
+    fn cancel_call(&self, number: u32) {
+        let call = self.call.try_borrow_mut().ok().and_then(|mut call| call.take_if(|call| call.number == number));
+        // Envoy reports the end within this call, and then no call is found any more.
+        if let (Some(id), Ok(stream)) = (call.and_then(|call| call.stream), self.stream()) {
+            stream.reset_call(id);
+        }
+    }
+}
+
+impl Filter {
+    /// The request, for the decision.
+    fn request(self: &Rc<Self>) -> NativeRequest {
+        let stream: Rc<Self> = Rc::clone(self);
+        NativeRequest::Http(stream)
     }
 
     fn count_panic(&self) {
@@ -184,7 +250,7 @@ impl Filter {
     fn refuse_after_panic(self: &Rc<Self>) -> HookResult {
         let _ = guard(|| self.count_panic());
         let was_refused = self.is_refused.replace(true);
-        let mut request = NativeRequest::Http(Rc::clone(self));
+        let mut request = self.request();
         let answered = guard(|| {
             let body = b"penstock: cannot decide the request\n";
             if was_refused { Ok(()) } else { request.respond(503, "penstock_host_panic", &[], body, None) }
@@ -220,7 +286,7 @@ impl Filter {
     pub(crate) fn request_headers(self: &Rc<Self>, has_ended: bool) -> HookResult {
         #[cfg(any(test, feature = "trap"))]
         crate::trap::on_request(self.stream);
-        let handled = self.sections.request_headers(&mut NativeRequest::Http(Rc::clone(self)), has_ended);
+        let handled = self.sections.request_headers(&mut self.request(), has_ended);
         if !matches!(handled.rest, Rest::Nothing) {
             self.keep_rest(handled.rest);
         }
@@ -260,7 +326,7 @@ impl Filter {
             // Envoy has responded itself, so nothing of the request may be forwarded.
             self.is_refused.set(true);
         }
-        let request = &mut NativeRequest::Http(Rc::clone(self));
+        let request = &mut self.request();
         let rest = self.sections.response_headers(request, rest, has_ended);
         self.keep_rest(rest);
     }
@@ -269,7 +335,7 @@ impl Filter {
     pub(crate) fn response_trailers(self: &Rc<Self>) {
         let mut rest = self.take_rest();
         if !matches!(rest, Rest::Nothing) {
-            self.sections.response_trailers(&mut NativeRequest::Http(Rc::clone(self)), &mut rest);
+            self.sections.response_trailers(&mut self.request(), &mut rest);
             self.keep_rest(rest);
         }
     }
@@ -278,56 +344,8 @@ impl Filter {
     pub(crate) fn complete(self: &Rc<Self>) {
         let rest = self.take_rest();
         if !matches!(rest, Rest::Nothing) {
-            self.sections.end(&mut NativeRequest::Http(Rc::clone(self)), rest);
+            self.sections.end(&mut self.request(), rest);
         }
-    }
-
-    /// Starts a call, which may end within `start`.
-    pub(crate) fn begin_call(&self, start: impl FnOnce(Stream) -> Result<u64, Error>) -> Result<CallStart, Error> {
-        let stream = self.stream()?;
-        let number = self.calls.get().wrapping_add(1);
-        self.calls.set(number);
-        self.call.replace(Some(CallUnderWay {
-            number,
-            stream: None,
-            seen: Frames::default(),
-            body: Vec::new(),
-            is_too_large: false,
-            ended: None,
-        }));
-        self.is_call_beginning.set(true);
-        let started = start(stream);
-        self.is_call_beginning.set(false);
-        let mut call = self.call.borrow_mut();
-        if let Some(reply) = call.as_mut().and_then(|call| call.ended.take()) {
-            *call = None;
-            return Ok(CallStart::Ended(reply));
-        }
-        match started {
-            Ok(id) => {
-                if let Some(call) = &mut *call {
-                    call.stream = Some(id);
-                }
-                Ok(CallStart::Begun(number))
-            }
-            Err(error) => {
-                *call = None;
-                Err(error)
-            }
-        }
-    }
-
-    /// Starts a call for which no decision waits. It may end within `start`.
-    pub(crate) fn tell(&self, start: impl FnOnce(Stream) -> Result<u64, Error>) -> Result<(), Error> {
-        let stream = self.stream()?;
-        self.tell_beginning.set(Some(false));
-        let started = start(stream);
-        let has_ended = self.tell_beginning.take() == Some(true);
-        let id = started?;
-        if !has_ended && let Ok(mut tells) = self.tells.try_borrow_mut() {
-            tells.push(id);
-        }
-        Ok(())
     }
 
     /// Whether the end of the response waits for a call. Every call ends, at the latest at its timeout.
@@ -356,15 +374,6 @@ impl Filter {
             stream.resume_response();
         }
         true
-    }
-
-    /// Cancels a call; ignores one that has ended.
-    pub(crate) fn cancel_call(&self, number: u32) {
-        let call = self.call.try_borrow_mut().ok().and_then(|mut call| call.take_if(|call| call.number == number));
-        // Envoy reports the end within this call, and then no call is found any more.
-        if let (Some(id), Ok(stream)) = (call.and_then(|call| call.stream), self.stream()) {
-            stream.reset_call(id);
-        }
     }
 
     /// Finds the call for Envoy's id, which is unknown while the call is being started.
@@ -409,7 +418,7 @@ impl Filter {
             Rest::Call(waiting) => {
                 #[cfg(any(test, feature = "trap"))]
                 crate::trap::on_reply(self.stream);
-                let request = &mut NativeRequest::Http(Rc::clone(self));
+                let request = &mut self.request();
                 let rest = self.sections.reply(request, *waiting, message.as_deref());
                 self.keep_rest(rest);
                 if self.goes_on.take()

@@ -4,7 +4,7 @@
 use penstock_host::{HeaderMap, Headers, Malformed};
 use smallvec::SmallVec;
 
-use crate::host::Error;
+use crate::error::Error;
 
 /// A copy of a header map.
 #[derive(Debug, Default)]

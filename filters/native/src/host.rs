@@ -1,46 +1,22 @@
 //! Envoy, as seen by one plugin.
 
 use std::cell::Cell;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::LevelFilter;
-use penstock_host::{Host, MetricKind, PluginState};
+use penstock_host::{Host, MetricKind, PluginState, PolicyNeed};
 use penstock_policy::Timestamp;
 use penstock_policy::state::{Change, Key, Memory, MemoryState, State, Table};
 
 use crate::abi::{AbiMetric, ConfigHandle, Downstream, Stream};
+use crate::error::Error;
 use crate::logger;
 use crate::metrics::NativeMetrics;
 use crate::request::NativeRequest;
 use crate::ticker::Ticks;
-
-/// Why an operation of Envoy failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Error {
-    /// This version of Envoy lacks the callback.
-    Missing(&'static str),
-    /// The callback returned failure.
-    Refused(&'static str),
-    /// The request or connection has ended.
-    Over,
-    /// The system clock is before 1970.
-    Clock,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Missing(callback) => write!(f, "this version of Envoy lacks {callback}"),
-            Error::Refused(what) => write!(f, "Envoy refuses the {what}"),
-            Error::Over => f.write_str("it is over"),
-            Error::Clock => f.write_str("the clock is before 1970"),
-        }
-    }
-}
 
 /// Envoy's side of one plugin, which all worker threads share.
 #[derive(Clone, Debug)]
@@ -185,14 +161,18 @@ impl Host for NativeHost {
         is_nameless.then_some("its `filter_name` is that of the module alone; write `filter_name: <module>/<name>`")
     }
 
-    /// The ABI gives no access to nested values, where claims are, and logs an error for each value of another type.
-    fn has_facts(&self) -> bool {
-        false
-    }
-
-    /// The ABI gives no access to the node's metadata; and Istio, which sets it, loads no dynamic modules.
-    fn has_workload(&self) -> bool {
-        false
+    fn lacks(&self, need: PolicyNeed) -> Option<&'static str> {
+        match need {
+            // The ABI gives no access to the node's metadata; and Istio, which sets it, loads no dynamic modules.
+            PolicyNeed::Workload => Some(
+                "identity: the native body cannot read the proxy's node, so it cannot know a `workload`; use `peerCertificate` or \
+                  `filterState`, or load the wasm module",
+            ),
+            PolicyNeed::ServerName => self.config().is_ok_and(|config| !config.shows_server_name()).then_some(
+                "egress.verifySni: this version of Envoy does not show the server name of a request's connection to \
+                  dynamic modules, so every request would get 421; use Envoy 1.39 or later, or load the wasm module",
+            ),
+        }
     }
 
     fn log_level(&self) -> LevelFilter {

@@ -13,6 +13,7 @@
 mod abi;
 mod config;
 mod connection;
+mod error;
 mod filter;
 mod grpc;
 mod guard;
@@ -20,6 +21,7 @@ mod handles;
 mod headers;
 mod host;
 mod logger;
+mod metadata;
 mod metrics;
 mod refused;
 mod request;

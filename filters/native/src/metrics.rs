@@ -14,7 +14,7 @@ use penstock_policy::metric_labels;
 use smallvec::SmallVec;
 
 use crate::abi::AbiMetric;
-use crate::host::Error;
+use crate::error::Error;
 
 /// The maximum number of pending values of one histogram: one a second is recorded.
 const MOST_VALUES: usize = 64;

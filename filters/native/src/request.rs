@@ -1,26 +1,54 @@
 //! The request or connection of the current hook, as `penstock-host` needs it.
 
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use penstock_host::{CallStart, GrpcCall, GrpcStatusIn, ProxyRequest, ROUTE_STATE, address};
+use penstock_policy::facts::{Fact, FactPlace};
 use penstock_policy::{Header, HeaderOp, IdentitySource};
 use smallvec::SmallVec;
 
 use crate::abi::{Attribute, Downstream, Stream, StreamHeaders};
-use crate::connection::DownstreamConnection;
-use crate::filter::Filter;
+use crate::error::Error;
 use crate::grpc;
 use crate::headers::HeaderCopy;
-use crate::host::Error;
+use crate::metadata;
+
+/// The stream of an HTTP filter, as its request needs it.
+pub(crate) trait NativeStream: Debug {
+    /// Envoy's side, while it exists.
+    fn stream(&self) -> Result<Stream, Error>;
+
+    /// Records that there was a response.
+    fn refuse(&self);
+
+    /// Continues the request after this hook has stored its remaining work: the response may arrive within the call.
+    fn resume_later(&self) -> Result<(), Error>;
+
+    /// Starts a call, which may end within `start`.
+    fn begin_call(&self, start: &dyn Fn(Stream) -> Result<u64, Error>) -> Result<CallStart, Error>;
+
+    /// Starts a call for which no decision waits. It may end within `start`.
+    fn tell(&self, start: &dyn Fn(Stream) -> Result<u64, Error>) -> Result<(), Error>;
+
+    /// Cancels a call; ignores one that has ended.
+    fn cancel_call(&self, number: u32);
+}
+
+/// The connection of a network filter.
+pub(crate) trait NativeConnection: Debug {
+    /// Envoy's side, while it exists.
+    fn downstream(&self) -> Result<Downstream, Error>;
+}
 
 /// A request or a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum NativeRequest {
     /// The stream of an HTTP filter.
-    Http(Rc<Filter>),
+    Http(Rc<dyn NativeStream>),
     /// The connection of a network filter.
-    Connection(Rc<DownstreamConnection>),
+    Connection(Rc<dyn NativeConnection>),
 }
 
 fn port(number: u64) -> Option<u16> {
@@ -130,13 +158,13 @@ impl ProxyRequest for NativeRequest {
 
     fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Error> {
         let NativeRequest::Http(filter) = self else { return Err(Error::Over) };
-        filter.begin_call(|stream| start_call(stream, call))
+        filter.begin_call(&|stream| start_call(stream, call))
     }
 
     /// Envoy cancels the calls of a stream that ends, so the end of the response waits for this one.
     fn tell(&mut self, call: &GrpcCall<'_>) -> Result<(), Error> {
         let NativeRequest::Http(filter) = self else { return Err(Error::Over) };
-        filter.tell(|stream| start_call(stream, call))
+        filter.tell(&|stream| start_call(stream, call))
     }
 
     fn cancel(&mut self, call: u32) {
@@ -229,9 +257,15 @@ impl ProxyRequest for NativeRequest {
                 Ok(downstream) => downstream.filter_state(key),
                 Err(_) => self.stream().ok()?.filter_state(key),
             },
-            // Such a policy is refused when it loads: see `has_workload`.
+            // Such a policy is refused when it loads: see `lacks`.
             IdentitySource::Workload { .. } => None,
         }
+    }
+
+    /// The ABI does not show nested metadata, so a filter before this one copies it into filter state.
+    fn facts(&mut self, places: &[FactPlace]) -> Result<Vec<Fact>, Error> {
+        let stream = self.stream()?;
+        metadata::facts(places, |state| stream.filter_state(state))
     }
 
     fn earlier_route(&mut self) -> Option<Vec<u8>> {

@@ -3,7 +3,35 @@
 
 #![allow(clippy::panic)]
 
+#[cfg(test)]
+use std::cell::Cell;
+
 use crate::abi::{Downstream, Stream, StreamHeaders};
+
+#[cfg(test)]
+thread_local! {
+    static IS_ARMED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The next code of this thread that runs in a guard panics.
+#[cfg(test)]
+pub(crate) fn arm() {
+    IS_ARMED.set(true);
+}
+
+#[cfg(test)]
+pub(crate) fn is_armed() -> bool {
+    IS_ARMED.get()
+}
+
+/// Panics when armed.
+#[cfg(test)]
+pub(crate) fn spring() {
+    // A thread that ends has no flag any more.
+    if IS_ARMED.try_with(Cell::take).unwrap_or(false) {
+        panic!("told to");
+    }
+}
 
 /// Panics when the current request has the header `x-penstock-trap`.
 pub(crate) fn on_request(stream: Stream) {

@@ -1,8 +1,8 @@
-//! The names of headers, cookies and query parameters that a policy asks for, and what one request has under them.
+//! The names of headers, cookies and query parameters that a policy reads, and their values in one request.
 //!
-//! A client may send thousands of pairs; a policy asks for a few names, all known when it loads. So a request's cookies
-//! and its query are read once, by whoever needs them first, into a table of the pairs that anybody may ask for: linear
-//! in the bytes, and nothing is kept that only a client knows.
+//! A client may send thousands of pairs, but a policy reads only a few names, which are all known when it loads. So the
+//! first section that needs a request's cookies or query parses them once, into a table of only these names: this takes
+//! linear time, and stores nothing else that a client sent.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -75,7 +75,7 @@ impl NameSet {
     }
 }
 
-/// The names that a policy asks for.
+/// The names that a policy reads.
 #[derive(Debug, Default)]
 pub(crate) struct AskedNames {
     pub(crate) headers: NameSet,
@@ -105,7 +105,7 @@ pub(crate) struct Span {
 impl Span {
     /// The part of `text` that begins at `start`.
     pub(crate) fn new(header: usize, start: usize, length: usize) -> Span {
-        // No header is larger than the largest `u32`.
+        // No header is longer than `u32::MAX`.
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Span { header: number(header), start: number(start), length: number(length) }
     }
@@ -116,5 +116,5 @@ impl Span {
     }
 }
 
-/// For each name that the policy asks for: the first value that the request has under it.
+/// For each name that the policy reads: its first value in the request.
 pub(crate) type Pairs = SmallMap<Span>;

@@ -1,5 +1,5 @@
-//! Comparing short byte strings: names of headers, hosts, labels. The function of the C library goes byte by byte, and
-//! calling it costs more than most of these comparisons take.
+//! Comparing short byte strings: names of headers, hosts, labels. The C library's function compares byte by byte, and
+//! calling it costs more than most of these comparisons.
 
 /// Whether two byte strings are equal.
 #[inline]

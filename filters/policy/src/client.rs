@@ -1,10 +1,10 @@
-//! How clients are told apart: their addresses behind trusted proxies, and their identities.
+//! How clients are distinguished: by their addresses behind trusted proxies, and by their identities.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use crate::cidr::Cidr;
 use crate::document::{At, Context, NonEmpty, Whole, object};
-use crate::egress::Cidr;
 use crate::environment::Environment;
 use crate::identity::IdentitySource;
 use crate::request::Request;
@@ -38,7 +38,7 @@ impl SourceAddress {
     }
 }
 
-/// How a policy tells its clients apart.
+/// How a policy distinguishes its clients.
 #[derive(Clone, Debug, Default)]
 pub struct Clients {
     source_address: SourceAddress,
@@ -247,7 +247,7 @@ mod tests {
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["nonsense, 10.2.2.2"], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.7, nonsense, 10.2.2.2"], "10.0.0.1"),
-            // On the same machine, where Envoy appends its own host's address, which is in no range.
+            // A loopback peer: Envoy then appends the address of its own machine, which no range contains.
             ("127.0.0.1", &["203.0.113.7, 172.17.0.2"], "203.0.113.7"),
             ("127.0.0.1", &["203.0.113.7, 10.2.2.2, 172.17.0.2"], "203.0.113.7"),
             ("::1", &["203.0.113.7, 172.17.0.2"], "::1"),

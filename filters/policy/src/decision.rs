@@ -1,11 +1,11 @@
-//! What the engine answers: continue or respond, and everything that the proxy must change on the way.
+//! The result of the engine: continue or respond, and everything that the proxy must change.
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
 use crate::metrics::Metric;
-use crate::rate_limits::Reservation;
+use crate::rate_limits::settlement::Reservation;
 use crate::reason::Reason;
 use crate::section::Section;
 
@@ -53,14 +53,14 @@ pub struct Response<'a> {
     pub headers: ResponseHeaders<'a>,
     /// Body, possibly empty.
     pub body: Cow<'a, [u8]>,
-    /// The `grpc-status` for a gRPC client; `None`: what the proxy derives from `status`. Other clients never see it.
+    /// The `grpc-status` for a gRPC client; with `None`, the proxy derives it from `status`. Other clients never see it.
     pub grpc_status: Option<u8>,
 }
 
 /// Whether the request continues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// To the next filter and the upstream.
+    /// The request continues to the next filter and the upstream.
     #[default]
     Continue,
     /// The client gets this response instead.
@@ -92,7 +92,7 @@ pub enum EgressVerdict {
 }
 
 impl EgressVerdict {
-    /// The word that log lines and filter state use.
+    /// Its name in log lines and in the filter state.
     pub const fn as_str(self) -> &'static str {
         match self {
             EgressVerdict::Allow => "allow",
@@ -105,15 +105,15 @@ impl EgressVerdict {
 /// The egress section's own outcome, for its log line and its filter state. No later section changes it.
 #[derive(Clone, Debug)]
 pub struct EgressOutcome<'a> {
-    /// What it decided.
+    /// The outcome.
     pub verdict: EgressVerdict,
-    /// Why, unless a rule allows it.
+    /// The reason, unless a rule allows the request.
     pub reason: Option<Reason>,
     /// The rule that allowed the request, or the rule that came nearest to allowing it.
     pub rule: Option<&'a str>,
-    /// Who answers for that rule.
+    /// The owner of that rule.
     pub owner: Option<&'a str>,
-    /// What that rule is for.
+    /// The reason that the rule gives for itself.
     pub purpose: Option<&'a str>,
     /// The caller's verified identity, if a rule needed it and the caller has one.
     pub caller: Option<Vec<u8>>,
@@ -127,10 +127,10 @@ pub struct EgressOutcome<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch(pub(crate) u32);
 
-/// The answer to one request. Borrows from the policy and the request, so that an ordinary answer allocates nothing.
+/// The decision about one request. It borrows from the policy and the request, so that an ordinary decision allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Decision<'a> {
-    /// Whether the request goes on.
+    /// Whether the request continues.
     pub action: Action<'a>,
     /// The section that decided: the one that gave the response; otherwise the first whose refusal was not enforced;
     /// otherwise the one that chose the route or allowed the request. `None` when no rule of any section applied.
@@ -143,11 +143,11 @@ pub struct Decision<'a> {
     pub route: Option<&'a str>,
     /// The canary variant chosen.
     pub variant: Option<&'a str>,
-    /// Everything that changes on the request.
+    /// All changes of the request.
     pub headers: HeaderOps<'a>,
-    /// Headers for the response, whoever gives it.
+    /// Headers for the response, whether the upstream or the policy sends it.
     pub response_headers: ResponseHeaders<'a>,
-    /// Changes to the response, whoever gives it, applied before `response_headers` are added. They are not applied to
+    /// Changes to the response, whether the upstream or the policy sends it, applied before `response_headers` are added. They are not applied to
     /// a response of the policy's own, which already has its headers.
     pub response_changes: Vec<HeaderOp<'a>>,
     /// Every refusal that Audit or Shadow did not enforce, in the order of the sections, whatever was decided
@@ -179,7 +179,7 @@ impl<'a> Effects<'_, 'a> {
         self.headers.extend(changes);
     }
 
-    /// Adds a header to the response, whoever gives it.
+    /// Adds a header to the response, whether the upstream or the policy sends it.
     pub(crate) fn response_header(&mut self, name: &'a str, value: Cow<'a, [u8]>) {
         self.response_headers.push((name, value));
     }

@@ -24,6 +24,73 @@ pub trait Trace {
 ///
 /// In a proxy each call crosses the boundary between module and proxy, so a decision calls a method only when a rule
 /// needs the value; implementations need not cache.
+///
+/// ```
+/// use std::net::IpAddr;
+/// use std::time::{SystemTime, UNIX_EPOCH};
+///
+/// use penstock_policy::state::{Change, Key, MapState, State, Unavailable};
+/// use penstock_policy::{Environment, Policy, Reason, Request, Timestamp, Trace, WorkerMemory};
+///
+/// /// A connection of a server with one thread.
+/// struct Connection {
+///     peer: IpAddr,
+///     state: MapState,
+///     worker: WorkerMemory,
+/// }
+///
+/// impl Environment for Connection {
+///     fn now(&mut self) -> Timestamp {
+///         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+///         Timestamp(since.as_nanos().try_into().unwrap_or(u64::MAX))
+///     }
+///     fn source_address(&mut self) -> Option<IpAddr> {
+///         Some(self.peer)
+///     }
+///     fn has_tls(&mut self) -> Option<bool> {
+///         Some(false)
+///     }
+///     fn sni(&mut self) -> Option<Vec<u8>> {
+///         None
+///     }
+///     fn peer(&mut self) -> Option<Vec<u8>> {
+///         None
+///     }
+///     fn random(&mut self) -> u64 {
+///         4 // A real one asks the operating system.
+///     }
+///     fn worker(&mut self) -> &mut WorkerMemory {
+///         &mut self.worker
+///     }
+/// }
+///
+/// impl State for Connection {
+///     fn update<T>(
+///         &mut self,
+///         key: Key<'_>,
+///         change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+///     ) -> Result<T, Unavailable> {
+///         self.state.update(key, change)
+///     }
+///     fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
+///         self.state.read(key, read)
+///     }
+/// }
+///
+/// impl Trace for Connection {}
+///
+/// let policy = <Policy>::from_json(
+///     br#"{"rateLimits": [{"name": "per-client", "key": [{"sourceAddress": {}}], "limit": {"requests": 1, "per": "1h"}}]}"#,
+/// )?;
+/// let mut connection =
+///     Connection { peer: [192, 0, 2, 7].into(), state: MapState::default(), worker: WorkerMemory::default() };
+/// let headers: [(&[u8], &[u8]); 2] = [(b":method", b"GET"), (b":path", b"/")];
+/// let request = Request::new(&headers);
+/// let first = policy.decide(&request, &mut connection).expect("no service to ask");
+/// let second = policy.decide(&request, &mut connection).expect("no service to ask");
+/// assert_eq!((first.reason, second.reason), (None, Some(Reason::Limited)));
+/// # Ok::<(), penstock_policy::Problems>(())
+/// ```
 pub trait Environment: State + Trace {
     /// The wall clock.
     fn now(&mut self) -> Timestamp;

@@ -1,7 +1,7 @@
-//! What happened inside a decision, for `penstock explain`.
+//! Notes about the steps of a decision, for `penstock explain`.
 //!
-//! The decision itself makes these notes for its [`Trace`](crate::Trace), so no second reading of the policy can
-//! disagree with it. In the modules nobody takes notes, so none of this code is compiled into them.
+//! The decision itself makes these notes for its [`Trace`](crate::Trace), so `explain` cannot disagree with it. The
+//! modules take no notes, so none of this code is compiled into them.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub enum Note {
         verdict: EgressVerdict,
         /// Why not.
         reason: Option<Reason>,
-        /// Who calls, when a rule needed that.
+        /// The caller's identity, when a rule needed it.
         caller: Option<String>,
     },
     /// A limit was evaluated.
@@ -59,14 +59,14 @@ pub enum Note {
     },
     /// The route rule of this name won.
     Route(String),
-    /// A canary chose.
+    /// A canary chose a variant.
     Canary(CanaryNote),
 }
 
 /// The destination of an unambiguous request.
 #[derive(Clone, Debug)]
 pub struct DestinationNote {
-    /// In its normal form.
+    /// The host in its normal form.
     pub host: String,
     /// The port, if it is known.
     pub port: Option<u16>,
@@ -114,7 +114,7 @@ impl LimitNote {
     }
 }
 
-/// A bucket at one instant.
+/// The state of a bucket at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketNote {
     /// Requests of cost 1 that would pass.
@@ -128,7 +128,7 @@ pub struct BucketNote {
 pub struct CanaryNote {
     /// The canary's name.
     pub canary: String,
-    /// The position of the override that holds.
+    /// The position of the override that applies.
     pub overridden_by: Option<usize>,
     /// What was hashed; `None` when an override chose.
     pub key: Option<KeyNote>,

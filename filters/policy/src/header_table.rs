@@ -1,7 +1,7 @@
-//! Finds the headers that a policy asks for in a request with many headers.
+//! Finds the headers that a policy reads in a request with many headers.
 //!
 //! With few headers a linear search is quickest. A proxy may be configured to accept thousands, and a policy may have
-//! thousands of conditions: then a table finds each header. It contains only names that the policy asks for.
+//! thousands of conditions: then a table finds each header. It contains only names that the policy reads.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -9,7 +9,7 @@ use rustc_hash::FxBuildHasher;
 use crate::asked::NameSet;
 use crate::bytes::same;
 
-/// A header as the proxy hands it over: name in lower case, value as raw bytes.
+/// A header as the proxy returns it: name in lower case, value as raw bytes.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
 /// Up to this number of headers are searched linearly.
@@ -18,7 +18,7 @@ pub(crate) const FEW: usize = 32;
 /// There is no further header of that name.
 const NONE: usize = usize::MAX;
 
-/// The places of a request's headers by name.
+/// The positions of a request's headers by name.
 #[derive(Debug)]
 pub(crate) struct HeaderTable {
     /// The first header of each name, by the number of the name.
@@ -28,7 +28,7 @@ pub(crate) struct HeaderTable {
 }
 
 impl HeaderTable {
-    /// The headers that are called by one of the `names`.
+    /// The headers with one of the `names`.
     pub(crate) fn new(headers: &[Header<'_>], names: &NameSet) -> HeaderTable {
         let mut table = HeaderTable { first: HashMap::default(), next: vec![NONE; headers.len()].into() };
         for (place, ((name, _), next)) in headers.iter().zip(&mut table.next).enumerate().rev() {
@@ -39,7 +39,7 @@ impl HeaderTable {
         table
     }
 
-    /// The values of the headers called by the name of this number, in order.
+    /// The values of the headers with the name of this number, in order.
     pub(crate) fn values<'h, 'n>(&'h self, headers: &'h [Header<'h>], number: u32) -> HeaderValues<'h, 'n> {
         let at = self.first.get(&number).copied().unwrap_or(NONE);
         HeaderValues { headers, by: Lookup::Table { next: &self.next, at } }
@@ -57,12 +57,12 @@ pub(crate) struct HeaderValues<'h, 'n> {
 enum Lookup<'h, 'n> {
     /// The headers that have not been searched yet.
     Name(&'n [u8]),
-    /// The place of the next.
+    /// The position of the next one.
     Table { next: &'h [usize], at: usize },
 }
 
 impl<'h, 'n> HeaderValues<'h, 'n> {
-    /// All headers called `name`, found by looking through them.
+    /// All headers called `name`, found by a linear search.
     pub(crate) fn look_through(headers: &'h [Header<'h>], name: &'n [u8]) -> Self {
         HeaderValues { headers, by: Lookup::Name(name) }
     }

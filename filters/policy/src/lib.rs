@@ -18,10 +18,36 @@
 //! # Ok::<(), penstock_policy::Problems>(())
 //! ```
 //!
-//! Pure: time, randomness and the connection's facts come in through [`Environment`], so every behaviour has a
-//! native unit test and the wasm modules, the CLI and the tests all call the same [`Policy::decide`].
+//! The engine is pure: time, randomness, the connection's facts and shared state come in through [`Environment`], so
+//! that unit tests, the command line and every proxy call the same [`Policy::decide`].
 //!
-//! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
+//! # Embedding the engine
+//! 1. [`Policy::from_json`] reads a document and reports every problem with its place ([`Problems`]).
+//!    [`Policy::from_node`] takes a document that was parsed elsewhere, for example from YAML.
+//! 2. Implement [`Environment`] for your server: the clock, the connection, random numbers, a [`State`](state::State),
+//!    and a [`WorkerMemory`] for each thread. [`FixedEnvironment`] does for tests and for a single thread;
+//!    [`state::Memory`] is a state that threads share.
+//! 3. For each request make a [`Request`] of its headers, with a [`Scratch`], and call [`Policy::decide`].
+//! 4. Apply the [`Decision`]: give its [`Response`] if its [`Action`] is one; otherwise change the request
+//!    ([`HeaderOp`]) and later the response. Count its [`Metric`]s; [`Policy::metrics`] has their names.
+//! 5. When a rate-limit service must be asked, `decide` returns a [`Pending`](rate_limits::Pending): send each
+//!    [`Policy::rls_request`], then call [`Policy::resume`].
+//! 6. When the exchange has ended, tell the breaker that [`Decision::watch`] names:
+//!    [`Breakers::observe`](breaker::Breakers::observe).
+//!
+//! All of it must be done for a policy to have its full effect; a program that leaves out a part should refuse policies
+//! that need it, such as those for which [`Policy::needs_facts`] or [`Policy::needs_workload`] is true.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`document`] | reading: the tree, problems with their paths, the types of values |
+//! | [`matching`] | `matches`: conditions, and the index that selects rules |
+//! | [`egress`], [`rate_limits`], [`routes`], [`canaries`] | the sections |
+//! | [`breaker`] | `failover` and `rollback` |
+//! | [`facts`] | claims of verified tokens, and other metadata |
+//! | [`state`] | the store that decisions share |
+//! | [`explain`] | notes about what a decision considered: see [`Trace`] |
+//! | [`module`] | sets of sections that a program runs |
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -31,6 +57,8 @@ mod asked;
 pub mod breaker;
 mod bytes;
 pub mod canaries;
+mod canonical_path;
+mod cidr;
 mod client;
 mod decision;
 pub mod document;

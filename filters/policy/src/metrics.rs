@@ -1,4 +1,4 @@
-//! The counters of a policy: they have names when it loads and numbers when it decides.
+//! The counters of a policy. They get their names when it loads; decisions refer to them by number.
 //!
 //! The policy fixes the set of names, so no request can make it grow. A platform counts in its own memory and passes
 //! the sums on from time to time.
@@ -19,7 +19,7 @@ impl Metric {
         self.0 as usize
     }
 
-    /// The counter `offset` places further, for counters that were added in a row.
+    /// The counter `offset` positions further, for counters that were added together.
     #[must_use]
     pub(crate) fn plus(self, offset: u32) -> Metric {
         Metric(self.0.saturating_add(offset))
@@ -51,7 +51,7 @@ pub fn metric_name(metric: &str, labels: &[(&str, &str)]) -> Box<str> {
     name.into()
 }
 
-/// Takes a name of [`metric_name`] apart: the metric without `penstock.`, and its labels. `None`: it is no such name.
+/// Splits a name of [`metric_name`]: the metric without `penstock.`, and its labels. Returns `None` for any other name.
 pub fn metric_labels(name: &str) -> Option<(&str, impl Iterator<Item = (&str, &str)>)> {
     let mut parts = name.strip_prefix(PREFIX)?.strip_prefix('.')?.split('.');
     let metric = parts.next()?;
@@ -64,6 +64,20 @@ pub fn latency_name(plugin: &str) -> Box<str> {
 }
 
 /// Every counter of a policy.
+///
+/// ```
+/// use penstock_policy::{FixedEnvironment, Policy, Request};
+///
+/// let policy = <Policy>::from_json(br#"{"routes": {"rules": [{"name": "all", "route": "a"}]}}"#)?;
+/// let mut counters = vec![0; policy.metrics().len()];
+/// let headers: [(&[u8], &[u8]); 1] = [(b":path", b"/")];
+/// let decision =
+///     policy.decide(&Request::new(&headers), &mut FixedEnvironment::default()).expect("no service to ask");
+/// decision.counts.iter().for_each(|metric| counters[metric.index()] += 1);
+/// let counted = policy.metrics().names().into_iter().zip(counters).find(|(_, count)| *count > 0);
+/// assert_eq!(counted, Some(("penstock.requests_total.section.routes.rule.all.outcome.matched".to_owned(), 1)));
+/// # Ok::<(), penstock_policy::Problems>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Metrics {
     rows: Vec<CounterRow>,
@@ -71,22 +85,22 @@ pub struct Metrics {
     kinds: Vec<CounterKind>,
 }
 
-/// Counters in a row, whose names differ in the last label.
+/// Consecutive counters, whose names differ in the last label.
 #[derive(Debug)]
 struct CounterRow {
     first: u32,
     /// The name without that label.
     name: Box<str>,
-    /// The last label's values; none: the row is the one counter `name`.
+    /// The values of the last label; without any, there is only the counter `name`.
     outcomes: &'static [&'static str],
 }
 
-/// What is bounded together.
+/// Groups of counters, each with a common limit on their number.
 #[derive(Debug)]
 struct CounterKind {
     metric: &'static str,
     section: &'static str,
-    /// The first outcome, which tells what else a section counts apart.
+    /// The first outcome, which distinguishes the groups of a section.
     outcome: &'static str,
     rules: usize,
     /// The shared counters, once there are too many rules.
@@ -94,7 +108,7 @@ struct CounterKind {
 }
 
 impl Metrics {
-    /// Adds `requests_total` for each of `outcomes` of one rule, in a row, and gives the first. Two rules whose names
+    /// Adds `requests_total` for each of `outcomes` of one rule, one after the other, and returns the first. Two rules whose names
     /// are the same as [`metric_name`] writes them share their counters. Rules beyond [`MOST_RULES`] share those of `_others`.
     pub(crate) fn add(&mut self, section: Section, rule: &str, outcomes: &'static [&'static str]) -> Metric {
         let labels = |rule| metric_name("requests_total", &[("section", section.field()), ("rule", rule)]);
@@ -129,7 +143,7 @@ impl Metrics {
         })
     }
 
-    /// Adds a counter for each of `outcomes`, in a row, and gives the first; without any, the one counter.
+    /// Adds a counter for each of `outcomes`, one after the other, and returns the first; without outcomes, only the counter itself.
     pub(crate) fn add_plain(
         &mut self,
         metric: &str,

@@ -11,6 +11,7 @@ use crate::decision::{Action, Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument, check_later_sections};
 use crate::environment::Environment;
+use crate::facts::FactPlace;
 use crate::identity::IdentitySource;
 use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
@@ -118,7 +119,7 @@ impl<M: Runs> Policy<M> {
             foreign = true;
         }
         if let Some(only) = module.only().filter(|only| !fields.has(only.field())) {
-            let message = format!("is required: it is all that the {} module runs", module.name());
+            let message = format!("is required: it is the only section that the {} module runs", module.name());
             cx.problem_at(&At::Root.field(only.field()), message, None);
             foreign = true;
         }
@@ -149,7 +150,7 @@ impl<M: Runs> Policy<M> {
         let too_many = cx.expressions.share();
         let is_too_much = !too_many.is_empty();
         for (path, help) in too_many {
-            cx.problem_at(&At::Root.field(&path), "is one regular expression too many", help);
+            cx.problem_at(&At::Root.field(&path), "is a regular expression beyond the limit", help);
         }
         if is_too_much {
             return None;
@@ -160,7 +161,7 @@ impl<M: Runs> Policy<M> {
         let mut metrics = Metrics::default();
         let mut names = AskedNames::default();
         if egress.is_some() {
-            // The names that each rule asks for that could allow a request with such a header.
+            // The names that the rules read which could allow a request with such a header.
             METHOD_OVERRIDES.iter().chain(&["upgrade"]).for_each(|name| names.headers.add(name.as_bytes()));
         }
         let clients = settings.clients();
@@ -193,8 +194,8 @@ impl<M: Runs> Policy<M> {
         })
     }
 
-    /// Prepares for decisions on this state: call it once, before the first decision. A policy that was never started
-    /// decides as if it were the only one.
+    /// Prepares the state for decisions: call it once, before the first decision. A policy that was not started assumes
+    /// that no other policy uses the state.
     ///
     /// # Errors
     /// When the state cannot be read or written.
@@ -205,7 +206,7 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// The tables of its limits and breakers: a store makes room for them, or finds those of the previous policy.
+    /// The tables of its limits and breakers: a store reserves memory for them, or finds those of the previous policy.
     pub fn tables(&self) -> &[Table] {
         &self.tables
     }
@@ -216,7 +217,7 @@ impl<M: Runs> Policy<M> {
         M::MODULE.runs(Section::RateLimits) && self.rate_limits.as_ref().is_some_and(RateLimits::may_lease)
     }
 
-    /// A second has passed, or the worker ends: gives back what it has taken from limits in advance. Only a worker whose
+    /// Call this once a second and when the worker ends: it returns the requests that the worker has taken from limits in advance. Only a worker whose
     /// [`WorkerMemory`](crate::WorkerMemory) has leases has anything to give back.
     pub fn return_leases(&self, environment: &mut impl Environment) {
         if let Some(limits) = &self.rate_limits
@@ -266,6 +267,28 @@ impl<M: Runs> Policy<M> {
 
     /// Decides a request after the rate-limit services have replied, as if no time had passed in between. `request` is
     /// the one that was decided before, with a new scratch.
+    ///
+    /// ```
+    /// use penstock_policy::rate_limits::RlsReply;
+    /// use penstock_policy::{Action, FixedEnvironment, Policy, Request};
+    ///
+    /// let policy = <Policy>::from_json(
+    ///     br#"{"rateLimits": [{"name": "all", "key": [], "limit": {"requests": 5, "per": "1m"},
+    ///         "scope": {"global": {"cluster": "ratelimit", "domain": "shop", "onFailure": "Deny"}}}]}"#,
+    /// )?;
+    /// let mut environment = FixedEnvironment::default();
+    /// let headers: [(&[u8], &[u8]); 2] = [(b":method", b"GET"), (b":path", b"/")];
+    /// let request = Request::new(&headers);
+    /// let mut pending = policy.decide(&request, &mut environment).expect_err("a service is asked");
+    /// while let Some(call) = policy.rls_request(&pending) {
+    ///     assert_eq!(call.cluster, "ratelimit");
+    ///     // Send `call.message` to it. This is the reply OVER_LIMIT.
+    ///     pending.on_reply(RlsReply::read(&[0x08, 2]));
+    /// }
+    /// let decision = policy.resume(&request, &pending, &mut environment);
+    /// assert!(matches!(decision.action, Action::Respond(response) if response.status == 429));
+    /// # Ok::<(), penstock_policy::Problems>(())
+    /// ```
     pub fn resume<'a>(
         &'a self,
         request: &Request<'a>,
@@ -290,9 +313,19 @@ impl<M: Runs> Policy<M> {
         !self.names.fact_places.is_empty()
     }
 
+    /// Where the claims and other metadata are that any rule, key or canary uses.
+    pub fn fact_places(&self) -> &[FactPlace] {
+        &self.names.fact_places
+    }
+
     /// Whether the caller is the proxy's own workload, which the node's metadata name.
     pub fn needs_workload(&self) -> bool {
         matches!(self.settings.identity, Some(IdentitySource::Workload { .. }))
+    }
+
+    /// Whether requests are refused by the server name of their connection.
+    pub fn needs_server_name(&self) -> bool {
+        self.egress().is_some_and(Egress::verifies_sni)
     }
 
     /// The header of the response that says what a request has cost.
@@ -301,8 +334,8 @@ impl<M: Runs> Policy<M> {
     }
 
     /// Settles costs when the response's headers have arrived; `value` is that of [`Policy::cost_header`]. Takes the
-    /// rest of the request's cost, or gives back what was reserved too much. The result is to be sent to a rate-limit
-    /// service, whose reply changes nothing.
+    /// rest of the request's cost, or returns what was reserved in excess. Send the result to the rate-limit service,
+    /// and ignore its reply.
     ///
     /// # Errors
     /// The value is not a cost, which the metric counts: the reserved cost stays.
@@ -369,7 +402,7 @@ impl<M: Runs> Policy<M> {
             && let Some(limits) = &self.rate_limits
         {
             let limited = match replied {
-                // The sections before this point decide, and count, again.
+                // The sections before this point decide again, and so they count again.
                 None => limits.decide(request, environment, &mut decision.effects())?,
                 Some(pending) => limits.conclude(pending, environment, &mut decision.effects()),
             };
@@ -440,7 +473,7 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// What the header-routing module of an earlier filter says about the route header. A header that it did not write
+    /// Reads what the header-routing module of an earlier filter has recorded about the route header. A header that it did not write
     /// came from a client. Without such a header nothing is read.
     fn earlier_route(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<EarlierWriter> {
         let route = request.value(self.settings.route_header.0.as_bytes())?;
@@ -498,7 +531,7 @@ impl<M: Runs> Policy<M> {
         &self.metrics
     }
 
-    /// What all sections share.
+    /// The settings that all sections share.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -512,7 +545,7 @@ fn take_variant<'a>(chosen: CanaryOutcome<'a>, decision: &mut Decision<'a>) {
     decision.counts.push(chosen.count);
 }
 
-/// How an earlier filter came to the route header.
+/// How an earlier filter chose the value of the route header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EarlierWriter {
     Rule,
@@ -540,54 +573,4 @@ pub fn check(node: &Node, module: Module) -> Result<Vec<Problem>, Problems> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    #[test]
-    fn a_policy_can_be_shared_by_threads() {
-        fn shared<T: Send + Sync>() {}
-        shared::<Policy<Suite>>();
-        shared::<Policy<crate::module::RateLimit>>();
-    }
-
-    fn error(json: &str, module: Module) -> String {
-        match Node::from_json(json.as_bytes()) {
-            Ok(node) => check(&node, module).unwrap_err().to_string(),
-            Err(_) => Policy::<Suite>::from_json(json.as_bytes()).unwrap_err().to_string(),
-        }
-    }
-
-    #[test]
-    fn a_module_refuses_a_foreign_section_and_says_whose_it_is() {
-        let message = error(r#"{"routes":{},"egress":{"rules":[]}}"#, Module::HeaderRouting);
-        assert!(message.contains("egress: is not run by the header-routing module"), "{message}");
-        assert!(message.contains("move it to the policy of the egress-allowlist module"), "{message}");
-    }
-
-    #[test]
-    fn a_single_module_refuses_a_policy_without_its_section() {
-        let message = error("{}", Module::EgressAllowlist);
-        assert_eq!(message, "egress: is required: it is all that the egress-allowlist module runs");
-        assert!(Policy::<Suite>::from_json(b"{}").is_ok());
-    }
-
-    #[test]
-    fn what_is_no_document_is_refused_in_one_line() {
-        assert!(error("", Module::Suite).starts_with("the configuration is empty"));
-        assert!(error(" \n", Module::Suite).starts_with("the configuration is empty"));
-        assert!(error("routes:", Module::Suite).starts_with("not JSON: "));
-        assert!(error("[]", Module::Suite).starts_with("[]: is a list, expected an object"));
-        assert!(error("null", Module::Suite).contains("the document is empty; expected an object: a policy has"));
-        assert!(Policy::<Suite>::from_json(b"{\"routes\":\xff}").unwrap_err().to_string().starts_with("not JSON"));
-    }
-
-    #[test]
-    fn unknown_sections_are_refused_with_the_nearest_name() {
-        assert_eq!(
-            error(r#"{"route":{}}"#, Module::Suite),
-            "route: unknown field `route`; expected one of: settings, egress, rateLimits, routes, canaries; did you mean `routes`?"
-        );
-    }
-}
+mod tests;

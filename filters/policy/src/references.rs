@@ -73,8 +73,9 @@ pub(crate) fn check(
     }
     for (i, canary) in canaries.iter().enumerate().filter(|(_, canary)| canary.matches.is_some()) {
         let Some(rule) = named.get(&canary.name.0).and_then(|rule| routes.rules.0.get(rule as usize)) else { continue };
-        let message = format!("has no meaning: the rule `{}` names this canary, so rules alone ask it", rule.name.0);
-        let help = "take it out: the rule's own `matches` say for which requests the canary decides".to_owned();
+        let message =
+            format!("has no meaning: the rule `{}` names this canary, so only rules evaluate it", rule.name.0);
+        let help = "remove it: the rule's own `matches` define for which requests the canary decides".to_owned();
         cx.problem_at(&list.index(i).field("matches"), message, help);
         fine = false;
     }

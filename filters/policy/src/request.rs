@@ -8,7 +8,7 @@ use memchr::memchr;
 
 use crate::asked::{AskedNames, NameSet, Pairs, Span};
 use crate::bytes::same;
-use crate::egress::canonical;
+use crate::canonical_path::canonical;
 use crate::environment::Environment;
 use crate::facts::Fact;
 use crate::matching::Answers;
@@ -55,7 +55,7 @@ pub struct Request<'a> {
     asked: Option<&'a AskedNames>,
 }
 
-/// What one decision has found out about its request, for all later steps: the tables of cookies and query parameters,
+/// What one decision knows about its request, for all later steps: the tables of cookies and query parameters,
 /// the expressions that match, and a request target that it made.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -159,7 +159,7 @@ impl<'a> Request<'a> {
         if scratch.facts.get().is_none() {
             let mut facts = environment.facts(&asked.fact_places);
             facts.resize_with(asked.fact_places.len(), Fact::default);
-            // Nothing else can have asked in between.
+            // It was empty above and nothing else sets it, so this cannot fail.
             let _ = scratch.facts.set(facts.into());
         }
     }
@@ -334,7 +334,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The values under the names that a policy asks for.
+/// The values of the names that a policy reads.
 #[derive(Clone, Copy)]
 pub(crate) struct AskedPairs<'a> {
     names: &'a NameSet,

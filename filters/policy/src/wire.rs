@@ -159,7 +159,7 @@ impl WireRequest {
             Ok(decision) => return self.answered(policy, &decision, world),
             Err(pending) => pending,
         };
-        // The other sections decide again, and make their notes again.
+        // `resume` evaluates the other sections again, which write their notes again: remove those of the first evaluation.
         if let Some(notes) = &mut world.notes {
             notes.0.retain(|note| matches!(note, Note::Limit(_) | Note::NoKey { .. } | Note::Asked { .. }));
         }

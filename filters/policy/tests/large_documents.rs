@@ -3,7 +3,7 @@
 //! Each document is read at two sizes, one four times the other: what is linear takes four times as long, what is
 //! quadratic sixteen times.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,16 @@ fn is_linear(name: &str, document: impl Fn(usize) -> String, expected: impl Fn(u
         assert!(problems.as_slice().len() <= Problems::SHOWN, "{name}");
         assert!(problems.to_string().len() < 100_000, "{name}: {} bytes", problems.to_string().len());
     }
-    let (small, large) = (time(&small), time(&large));
+    let both = || (time(&small), time(&large));
+    let (mut small, mut large) = both();
+    // Other work of the machine only makes times longer.
+    for _ in 0..4 {
+        if large < small * 9 + Duration::from_millis(100) {
+            break;
+        }
+        let more = both();
+        (small, large) = (small.min(more.0), large.min(more.1));
+    }
     assert!(large < small * 9 + Duration::from_millis(100), "{name}: {small:?}, four times as large {large:?}");
 }
 

@@ -1,6 +1,6 @@
 //! The package is complete and can be published: its README's examples run as documentation tests, its manifest says what a registry asks for.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 /// The README, whose examples `cargo test --doc` runs where they are documentation.
 const README: &str = include_str!("../README.md");

@@ -1,6 +1,6 @@
 //! Rules that lead to a canary: it decides in the rule's place, with the rule's own effects.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use penstock_policy::wire::{WireDecision, WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
@@ -125,7 +125,7 @@ fn a_rule_leads_to_exactly_one_place() {
         (r#"{"name":"r","route":"a","canary":"c"}"#, "routes.rules[0]: has both `route` and `canary`"),
         (
             r#"{"name":"r","canary":"c","failover":{"route":"b"}}"#,
-            "routes.rules[0].failover: watches a route, and the rule has none",
+            "routes.rules[0].failover: watches a route, but the rule has none",
         ),
     ] {
         let canaries = r#"[{"name":"c","variants":[{"name":"v","weight":1}]}]"#;

@@ -1,6 +1,6 @@
 //! Limits whose cost the response says: what is reserved, and how it is settled.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use penstock_policy::wire::{WireDecision, WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
@@ -118,7 +118,7 @@ fn a_refused_request_reserves_nothing() {
 #[test]
 fn costs_of_the_response_and_of_the_request_do_not_mix() {
     for (cost, message) in [
-        (json!({"responseHeader": "x", "header": "y"}), "cost.header: is given beside `responseHeader`"),
+        (json!({"responseHeader": "x", "header": "y"}), "cost.header: cannot be combined with `responseHeader`"),
         (json!({"reserve": 5}), "cost.reserve: has no meaning without `responseHeader`"),
         (
             json!({"responseHeader": "x", "default": 5}),

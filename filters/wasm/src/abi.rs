@@ -5,23 +5,23 @@
 
 use std::fmt;
 
-/// What the host answers when it does not answer "fine".
+/// The error statuses of host functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Status(u32);
 
 impl Status {
     const OK: u32 = 0;
-    /// Nothing of that name.
+    /// There is nothing with this name.
     pub(crate) const NOT_FOUND: Status = Status(1);
-    /// The host hands over memory that was not allocated for it, or could not be.
+    /// The host returned memory that was not allocated for it, or memory could not be allocated.
     pub(crate) const INVALID_MEMORY_ACCESS: Status = Status(6);
-    /// A shared value is not of the version that a write is based on.
+    /// A shared value has changed since the version on which a write is based.
     pub(crate) const CAS_MISMATCH: Status = Status(8);
-    /// There is no host.
+    /// There is no host, because this is not a wasm module.
     #[cfg(not(any(test, target_arch = "wasm32")))]
     pub(crate) const UNIMPLEMENTED: Status = Status(12);
 
-    /// Any number is a status: hosts may grow new ones.
+    /// Any number is a valid status, because hosts may add new ones.
     pub(crate) fn check(code: u32) -> Result<(), Status> {
         if code == Self::OK { Ok(()) } else { Err(Status(code)) }
     }
@@ -50,9 +50,9 @@ impl fmt::Display for Status {
     }
 }
 
-/// The buffer that holds the answer to a gRPC call.
+/// The buffer with the reply to a gRPC call.
 pub(crate) const GRPC_RECEIVE_BUFFER: u32 = 5;
-/// The buffer that holds a plugin's configuration.
+/// The buffer with a plugin's configuration.
 pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
 /// The request's header map.
 pub(crate) const REQUEST_HEADERS: u32 = 0;
@@ -66,9 +66,9 @@ pub(crate) const REQUEST_STREAM: u32 = 0;
 pub(crate) const DOWNSTREAM: u32 = 2;
 /// A metric that only grows.
 pub(crate) const COUNTER: u32 = 0;
-/// A metric that is what it was last set to.
+/// A metric that has the value that was set last.
 pub(crate) const GAUGE: u32 = 1;
-/// A metric of which the host keeps the distribution.
+/// A metric that records a distribution.
 pub(crate) const HISTOGRAM: u32 = 2;
 /// "No gRPC status": the host derives one from the HTTP status when the request is gRPC.
 pub(crate) const NO_GRPC_STATUS: u32 = u32::MAX;
@@ -102,17 +102,17 @@ host_functions! { "env":
     fn proxy_log(level: u32, message: *const u8, size: usize);
     /// Part of a buffer, in memory that the host asks `proxy_on_memory_allocate` for.
     fn proxy_get_buffer_bytes(kind: u32, start: usize, length: usize, data: *mut *mut u8, size: *mut usize);
-    /// A whole header map, serialised as `headers.rs` says.
+    /// A whole header map, serialised as described in `headers.rs`.
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
     /// The first value of one header.
     fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, data: *mut *mut u8, size: *mut usize);
-    /// One more value.
+    /// Adds a value of a header.
     fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize);
-    /// This value in the place of all others.
+    /// Replaces all values of a header.
     fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize);
-    /// No value any more.
+    /// Removes all values of a header.
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize);
-    /// Answers the request. `details` goes to access logs as `%RESPONSE_CODE_DETAILS%`.
+    /// Sends a response to the request. `details` goes to access logs as `%RESPONSE_CODE_DETAILS%`.
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -123,11 +123,11 @@ host_functions! { "env":
         headers_size: usize,
         grpc_status: u32,
     );
-    /// What follows in this callback is about another context.
+    /// Sets the context for the following calls in this callback.
     fn proxy_set_effective_context(context: u32);
-    /// Lets a paused stream go on.
+    /// Continues a paused stream.
     fn proxy_continue_stream(stream: u32);
-    /// Begins a unary gRPC call; `proxy_on_grpc_receive` or `proxy_on_grpc_close` ends it, maybe within this call.
+    /// Starts a unary gRPC call; `proxy_on_grpc_receive` or `proxy_on_grpc_close` ends it, possibly within this call.
     fn proxy_grpc_call(
         service: *const u8,
         service_size: usize,
@@ -142,25 +142,25 @@ host_functions! { "env":
         timeout: u32,
         call: *mut u32,
     );
-    /// Gives up a gRPC call.
+    /// Cancels a gRPC call.
     fn proxy_grpc_cancel(call: u32);
     /// Resets the stream.
     fn proxy_close_stream(stream: u32);
-    /// A fact about the connection or the request; the path's parts are separated by NUL.
+    /// A property of the connection or the request; the parts of the path are separated by NUL.
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
     /// Sets a filter state object of the request, which access logs print as `wasm.<path>`.
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize);
-    /// The lowest level that the log takes.
+    /// The lowest level that is enabled in the log.
     fn proxy_get_log_level(level: *mut u32);
-    /// A value that all plugins of the VM's id share, over all workers, and which write it comes from.
+    /// A value that all plugins with the same VM id share in all workers, and the token of its last write.
     fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32);
-    /// Writes such a value if it is still the write `cas`; 0 writes whatever is there.
+    /// Writes such a value if its token is still `cas`; with 0, writes it in any case.
     fn proxy_set_shared_data(key: *const u8, key_size: usize, data: *const u8, size: usize, cas: u32);
     /// The wall clock.
     fn proxy_get_current_time_nanoseconds(time: *mut u64);
-    /// The number of a metric, which is created when the name is new.
+    /// The id of a metric, which is created if the name is new.
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32);
-    /// Asks for `proxy_on_tick` every so many milliseconds, for the plugin being configured.
+    /// Sets the period of `proxy_on_tick` in milliseconds, for the plugin that is being configured.
     fn proxy_set_tick_period_milliseconds(period: u32);
     /// Sets a gauge, or adds a value to a histogram.
     fn proxy_record_metric(id: u32, value: u64);
@@ -173,14 +173,14 @@ host_functions! { "wasi_snapshot_preview1":
     fn random_get(buffer: *mut u8, size: usize);
 }
 
-/// What the C library wants to do once. A module that never calls it gets it wrapped around every export by the linker,
-/// so that it would run again with each callback.
+/// The C library's initialisation. If a module never calls it, the linker wraps it around every export, so that it
+/// would run again with each callback.
 #[cfg(target_os = "wasi")]
 pub(crate) fn initialize() {
     unsafe extern "C" {
         fn __wasm_call_ctors();
     }
-    // SAFETY: the linker makes it; the host calls `_initialize` once, before anything else.
+    // SAFETY: the linker provides it; the host calls `_initialize` once, before anything else.
     unsafe { __wasm_call_ctors() }
 }
 

@@ -1,4 +1,4 @@
-//! The proxy-wasm ABI in front of the proxy for tests ([`penstock_host::testing`]): hands over memory as Envoy does.
+//! The proxy-wasm ABI for tests, implemented by the test proxy ([`penstock_host::testing`]). It passes memory as Envoy does.
 
 #![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks, reason = "the ABI's own contract, in tests")]
 
@@ -31,7 +31,7 @@ unsafe fn text(address: *const u8, size: usize) -> String {
     String::from_utf8_lossy(unsafe { bytes(address, size) }).into_owned()
 }
 
-/// Envoy's way to hand over bytes: asks for memory unless there is nothing to put there.
+/// Returns bytes as Envoy does: requests memory for them, unless there are none.
 unsafe fn hand_over(value: &[u8], data: *mut *mut u8, size: *mut usize) -> u32 {
     unsafe {
         data.write(std::ptr::null_mut());

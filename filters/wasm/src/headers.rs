@@ -1,17 +1,17 @@
-//! Header maps as they cross between host and module: `u32` count, then for each header the lengths of name and value
+//! The serialised form of header maps between host and module: `u32` count, then for each header the lengths of name and value
 //! (`u32` each), then for each header name, NUL, value, NUL. Numbers are little-endian.
 
 use penstock_host::{Headers, Malformed};
 use penstock_policy::Header;
 
-/// Reads a header map in place. No bytes at all are an empty map: that is how hosts pass one.
+/// Reads a header map in place. No bytes mean an empty map, because hosts pass one like that.
 pub(crate) fn parse(map: &[u8]) -> Result<Headers<'_>, Malformed> {
     let mut headers = Headers::new();
     let Some((count, rest)) = map.split_first_chunk() else {
         return if map.is_empty() { Ok(headers) } else { Err(Malformed) };
     };
     let count = size(*count);
-    // Lengths that are not there are found before memory is reserved for them.
+    // Checks that the lengths exist before it reserves memory for them.
     let (lengths, mut text) = count.checked_mul(8).and_then(|size| rest.split_at_checked(size)).ok_or(Malformed)?;
     headers.try_reserve_exact(count).map_err(|_| Malformed)?;
     let (lengths, _) = lengths.as_chunks::<8>();
@@ -27,7 +27,7 @@ fn size(bytes: [u8; 4]) -> usize {
     u32::from_le_bytes(bytes) as usize
 }
 
-/// Cuts `length` bytes and the NUL behind them off the front.
+/// Takes `length` bytes and the NUL after them from the front.
 fn take<'a>(text: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
     let (bytes, rest) = text.split_at_checked(length).ok_or(Malformed)?;
     let Some((0, rest)) = rest.split_first() else { return Err(Malformed) };

@@ -1,4 +1,4 @@
-//! The proxy's functions as safe Rust: arguments that cannot be wrong, a `Result` for every answer.
+//! The proxy's functions as safe Rust functions that return a `Result`.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ pub(crate) fn plugin_configuration(size: usize) -> Result<HostBuffer, Status> {
     })
 }
 
-/// The message that the current gRPC callback is about.
+/// The message of the current gRPC callback.
 pub(crate) fn grpc_message(size: usize) -> Result<HostBuffer, Status> {
     memory::receive(|data, length| {
         // SAFETY: the two out-pointers come from `receive` and live through the call.
@@ -51,7 +51,7 @@ fn property(path: &str) -> Option<HostBuffer> {
     read_property(path).ok().filter(|value| !value.is_empty())
 }
 
-/// The same with the proxy's reason for not giving it.
+/// The same, with the proxy's status if it does not return it.
 fn read_property(path: &str) -> Result<HostBuffer, Status> {
     memory::receive(|data, length| {
         // SAFETY: address and length are those of `path`; the out-pointers come from `receive`.
@@ -59,11 +59,11 @@ fn read_property(path: &str) -> Result<HostBuffer, Status> {
     })
 }
 
-/// The proxy, in the context of whichever plugin it calls.
+/// The proxy, in the context of the plugin that it calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProxyWasm;
 
-/// What tells this plugin from others: root id, name, and the listener's direction. Listeners that run the same plugin under
+/// What distinguishes this plugin from others: root id, name, and the listener's direction. Listeners that run the same plugin under
 /// the same name in the same direction share it.
 fn instance() -> Vec<u8> {
     let mut instance = Vec::new();
@@ -95,7 +95,7 @@ impl Host for ProxyWasm {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// The name, else the root id.
+    /// The name, or the root id if there is no name.
     fn plugin_name(&self) -> Option<String> {
         let given = |path| String::from_utf8(property(path)?.to_vec()).ok();
         ["plugin_name", "plugin_root_id"].into_iter().find_map(given)
@@ -130,7 +130,7 @@ impl Host for ProxyWasm {
     fn state(&self, namespace: u64, tables: &[Table]) -> SharedState {
         let mut state = SharedState::new(&instance(), namespace);
         state.set_tables(tables);
-        // Where that fails it is tried again when a table is first used.
+        // If this fails, it is tried again when a table is first used.
         let _ = shared::with(|store| state.arrive(store));
         state
     }
@@ -148,7 +148,7 @@ impl Host for ProxyWasm {
 impl PluginState for SharedState {
     type Error = Status;
 
-    /// A read is a call and a callback, and with several workers most guesses fail.
+    /// A read costs a call and a callback, and with several workers most guesses of the token are wrong.
     const LEASES: bool = true;
 
     fn update<T>(
@@ -169,7 +169,7 @@ impl PluginState for SharedState {
     }
 
     fn keep(&mut self) {
-        // What fails is tried again in a second.
+        // If it fails, it is tried again after a second.
         let _ = shared::with(|store| SharedState::keep(self, store));
     }
 
@@ -185,13 +185,13 @@ impl HeaderMap for HostBuffer {
 }
 
 thread_local! {
-    /// Whether the proxy is just taking a call: its reply may come before its number.
+    /// Whether a call is being started: its reply may arrive before its number is known.
     static IS_CALL_BEGINNING: Cell<bool> = const { Cell::new(false) };
-    /// The reply that came so early.
+    /// The reply that arrived within the start of its call.
     static EARLY_REPLY: RefCell<Option<Option<Vec<u8>>>> = const { RefCell::new(None) };
 }
 
-/// Keeps the reply to the call that the proxy is just taking. Any other is to a call whose request has ended.
+/// Stores the reply to the call that is being started. Any other reply belongs to a call whose request has ended.
 pub(crate) fn note_early_reply(message: Option<&[u8]>) {
     if IS_CALL_BEGINNING.get() {
         EARLY_REPLY.set(Some(message.map(<[u8]>::to_vec)));
@@ -225,7 +225,7 @@ fn header(map: u32, name: &str) -> Result<HostBuffer, Status> {
     })
 }
 
-/// A header that is a number.
+/// The value of a header that is a number.
 fn number<T: std::str::FromStr>(map: u32, name: &str) -> Result<T, Status> {
     let value = header(map, name)?;
     std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(Status::NOT_FOUND)
@@ -242,7 +242,7 @@ impl ProxyRequest for CurrentRequest {
         })
     }
 
-    /// A write also makes the proxy look for its route anew.
+    /// A write also makes the proxy select the route again.
     fn change_header(&mut self, change: &HeaderOp<'_>) -> Result<(), Status> {
         change_header(abi::REQUEST_HEADERS, change)
     }
@@ -282,12 +282,12 @@ impl ProxyRequest for CurrentRequest {
     }
 
     /// The proxy makes the call in the plugin's context, not in the request's: the callback names the plugin, so the
-    /// request is found by the call's number. A call may end within the very call that begins it, when the cluster is
-    /// unknown or has no endpoint: the callback then comes before the number is known.
+    /// request is found by the call's number. A call may end while it is being started, when the cluster is unknown or
+    /// has no endpoint: the callback then comes before the number is known.
     fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Status> {
         let service = grpc_service(call.cluster);
         let no_metadata = [];
-        // Rounded up; a timeout of 0 would be none at all.
+        // Rounded up, because 0 would mean no timeout.
         let timeout = u32::try_from(call.timeout.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u32::MAX);
         let mut number = 0;
         IS_CALL_BEGINNING.set(true);
@@ -322,7 +322,7 @@ impl ProxyRequest for CurrentRequest {
         let _ = unsafe { abi::proxy_grpc_cancel(call) };
     }
 
-    /// An access log that lacks the value is all that comes of a failure.
+    /// If this fails, the access log only lacks the value.
     fn set_filter_state(&mut self, name: &str, value: &str) {
         // SAFETY: each address goes with the length of the same slice; the proxy copies before it returns.
         let _ = unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
@@ -390,7 +390,7 @@ impl ProxyRequest for CurrentRequest {
             IdentitySource::PeerCertificate => Some(property("connection\0uri_san_peer_certificate")?.to_vec()),
             IdentitySource::FilterState(key) => Some(property(&format!("filter_state\0{key}"))?.to_vec()),
             IdentitySource::Workload { trust_domain } => {
-                // Istio's names; a slash would make one identity look like another.
+                // The fields are Istio's. A slash in a value would make one identity look like another.
                 let part = |key: &str| {
                     let value = property(&format!("xds\0node\0metadata\0{key}"))?;
                     let text = std::str::from_utf8(&value).ok()?.to_owned();
@@ -402,9 +402,9 @@ impl ProxyRequest for CurrentRequest {
         }
     }
 
-    /// The whole of the dynamic metadata, in one call.
-    fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
-        property("metadata").map_or_else(Vec::new, |bytes| Metadata(&bytes).facts(places))
+    /// All dynamic metadata, in one call.
+    fn facts(&mut self, places: &[FactPlace]) -> Result<Vec<Fact>, Self::Error> {
+        Ok(property("metadata").map_or_else(Vec::new, |bytes| Metadata(&bytes).facts(places)))
     }
 
     fn earlier_route(&mut self) -> Option<Vec<u8>> {

@@ -1,8 +1,8 @@
 //! The platform proxy-wasm (ABI 0.2.1): Envoy, Istio, Envoy Gateway.
 //!
 //! A module is one line, `penstock_wasm::module!(HeaderRouting);`: it exports the callbacks, and each callback is a safe
-//! function of [`Vm`], which finds the plugin and the request that it is about; what is done with them is in
-//! [`penstock_host`]. A request crosses between proxy and module as seldom as possible: the header map comes over in one
+//! function of [`Vm`], which finds the plugin and the request of the callback; [`penstock_host`] handles them. A
+//! request crosses between proxy and module as rarely as possible: the header map comes over in one
 //! call and is parsed where it lies, and each change that was decided is one call back.
 
 mod abi;
@@ -25,12 +25,12 @@ pub use vm::{Vm, initialize, vm_start};
 
 /// Makes the crate a proxy-wasm module that runs the sections of the module named, a type of [`mod@module`].
 ///
-/// Only these callbacks are exported: the proxy skips those that a module does not have, and each that it has is a call
-/// for every request.
+/// Only these callbacks are exported: the proxy skips those that a module does not export, and every exported one costs
+/// a call for each request.
 #[macro_export]
 macro_rules! module {
     ($module:ident) => {
-        // The proxy finds callbacks by their names; an exported name is the one unsafe thing here.
+        // The proxy finds callbacks by their names. Exporting names is the only unsafe part of this macro.
         #[allow(unsafe_code)]
         mod callbacks {
             use $crate::Vm;
@@ -128,8 +128,8 @@ macro_rules! callbacks_of_connections {
     ($other:ident) => {};
 }
 
-/// The callback of the response, for the modules whose decisions leave something to do then: rate limits write quota
-/// headers, canaries a cookie, and both routes and canaries watch how a request goes.
+/// The callback of the response, for the modules whose decisions need it: rate limits write quota
+/// headers, canaries a cookie, and both routes and canaries watch the result of a request.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! callbacks_of_responses {
@@ -142,8 +142,8 @@ macro_rules! callbacks_of_responses {
     };
 }
 
-/// The callbacks of a request's body, for the modules that need its end, which is where an upstream's time begins, or must
-/// hold it back while a rate-limit service is asked.
+/// The callbacks of a request's body, for the modules that need its end, from which the upstream's latency is measured,
+/// or that must hold it back while a rate-limit service is called.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! callbacks_of_bodies {
@@ -161,7 +161,7 @@ macro_rules! callbacks_of_bodies {
     };
 }
 
-/// The callback of a response's trailers, where gRPC says how a call went, for the modules with breakers.
+/// The callback of a response's trailers, which contain the status of a gRPC call, for the modules with breakers.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! callbacks_of_trailers {

@@ -5,7 +5,7 @@ use penstock_host::proxy_log::{ProxyLog, most_detailed, number};
 
 use crate::abi;
 
-/// The proxy's log behind the `log` facade. The proxy itself leaves out what its log does not take.
+/// The proxy's log as a backend of the `log` facade. The proxy itself drops lines of levels that are not enabled.
 pub(crate) static LOG: ProxyLog = ProxyLog { takes: |_| true, write };
 
 /// Writes one line to the proxy's log.
@@ -14,7 +14,7 @@ pub(crate) fn write(level: u32, line: &str) {
     let _ = unsafe { abi::proxy_log(level, line.as_ptr(), line.len()) };
 }
 
-/// The most detailed level of which the proxy's log takes lines now. A proxy that does not say takes those that matter.
+/// The most detailed level that is enabled in the proxy's log now. If the proxy does not return it, warnings and errors are assumed.
 pub(crate) fn level() -> LevelFilter {
     let mut lowest = number(Level::Info);
     // SAFETY: `lowest` lives through the call.

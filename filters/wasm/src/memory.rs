@@ -1,4 +1,4 @@
-//! Memory that the proxy fills: it asks for a buffer in the middle of a call and names that buffer in the answer.
+//! Memory that the proxy fills: it requests a buffer during a call, and returns the address of that buffer.
 //!
 //! The buffers never leave Rust's ownership. `proxy_on_memory_allocate` lends the proxy the address of a buffer that
 //! stays here, and [`receive`] hands the same buffer to the caller: an address or a length that was never lent is an
@@ -16,7 +16,7 @@ const SMALL: usize = 512;
 /// Enough for the headers of most requests.
 const LARGE: usize = 4 * 1024;
 
-/// The largest buffer that is kept for the next call: Envoy's default limit of 60 KiB of headers, and a reserve. Larger
+/// The largest buffer that is kept for the next call: Envoy's default limit of 60 KiB for headers, and some more. Larger
 /// ones are freed.
 const LARGEST_KEPT: usize = 64 * 1024;
 
@@ -24,9 +24,9 @@ thread_local! {
     static EXCHANGE: RefCell<Exchange> = const { RefCell::new(Exchange { small: Vec::new(), large: Vec::new(), lent: Vec::new() }) };
 }
 
-/// Every buffer is zero-filled once, when it is made, so reading what the host left unwritten is harmless.
+/// Every buffer is filled with zeros when it is allocated, so reading bytes that the host has not written is harmless.
 struct Exchange {
-    /// A spare buffer of [`SMALL`] bytes: properties are asked for while the headers are in use.
+    /// A spare buffer of [`SMALL`] bytes, because properties are read while the headers are in use.
     small: Vec<u8>,
     /// Another spare buffer, of any size.
     large: Vec<u8>,
@@ -34,13 +34,13 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// A spare buffer of so many bytes at least.
+    /// A spare buffer with at least this number of bytes.
     fn take_spare(&mut self, size: usize) -> Option<Vec<u8>> {
         let spare = if self.small.len() >= size { &mut self.small } else { &mut self.large };
         (spare.len() >= size).then(|| std::mem::take(spare))
     }
 
-    /// Keeps a buffer in an empty place or in place of a smaller one; frees it otherwise.
+    /// Stores a buffer in an empty slot or instead of a smaller one; otherwise frees it.
     fn keep(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
         let is_small = buffer.len() <= SMALL;
         if is_small && self.small.is_empty() {
@@ -52,7 +52,7 @@ impl Exchange {
     }
 }
 
-/// The host's request for `size` bytes; null when there are none. Never traps.
+/// Called by the host to get `size` bytes; returns null when there are none. Never traps.
 pub fn allocate(size: usize) -> *mut u8 {
     EXCHANGE
         .with(|exchange| {
@@ -75,9 +75,9 @@ fn zeroed(size: usize) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-/// Runs `call`, which gives the host two places to write an address and a length to, and takes what it hands over.
+/// Runs `call`, which passes the host two pointers for an address and a length, and takes the buffer that it returns.
 pub(crate) fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<HostBuffer, Status> {
-    // What an earlier, failed call left behind.
+    // A buffer that remains from an earlier, failed call.
     EXCHANGE.with(|exchange| exchange.try_borrow_mut().map(|mut exchange| exchange.lent.clear()).ok());
     let (mut address, mut length) = (std::ptr::null_mut(), 0);
     Status::check(call(&raw mut address, &raw mut length))?;

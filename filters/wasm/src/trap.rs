@@ -1,4 +1,4 @@
-//! Traps on demand, so that a test can see what the proxy does then. Only with the feature `trap`, which no shipped
+//! Traps on demand, so that tests can observe what the proxy does. Only with the feature `trap`, which no released
 //! module has.
 
 use penstock_host::{HeaderMap, ProxyRequest};

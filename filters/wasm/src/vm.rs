@@ -1,4 +1,4 @@
-//! Finds the plugin and the request that a callback of the proxy is about.
+//! Finds the plugin and the request of each callback of the proxy.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,15 +13,15 @@ use crate::memory::HostBuffer;
 use crate::{host, logger};
 use host::{CurrentRequest, ProxyWasm};
 
-/// Contexts by the number that the proxy gives them.
+/// Contexts by the proxy's ids.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
 
-/// Everything that one VM of the module `M` holds. A proxy runs all plugins of one `vm_id` and code in the same VM, and
+/// The content of one VM of the module `M`. A proxy runs all plugins of one `vm_id` and code in the same VM, and
 /// after a reload the old and the new configuration side by side, so a policy belongs to a context, not to the module.
 #[derive(Debug)]
 pub struct Vm<M: Runs>(RefCell<Contents<M>>);
 
-/// A plugin, and what this VM's worker keeps beside it.
+/// A plugin, and this worker's own data for it.
 #[derive(Debug)]
 pub(crate) struct WasmPolicy<M: Runs> {
     plugin: Plugin<M, ProxyWasm>,
@@ -30,7 +30,7 @@ pub(crate) struct WasmPolicy<M: Runs> {
 }
 
 impl<M: Runs> WasmPolicy<M> {
-    /// `None` only when the proxy calls back in the middle of a callback, which it must not.
+    /// `None` only when the proxy makes a callback within a callback, which is not allowed.
     fn with<T>(&self, act: impl FnOnce(&Plugin<M, ProxyWasm>, &mut Worker<ProxyWasm>) -> T) -> Option<T> {
         self.worker.try_borrow_mut().ok().map(|mut worker| act(&self.plugin, &mut worker))
     }
@@ -38,24 +38,24 @@ impl<M: Runs> WasmPolicy<M> {
 
 #[derive(Debug)]
 pub(crate) struct Contents<M: Runs> {
-    /// Root contexts: one for each plugin and configuration, so few that a linear search is quickest.
+    /// Root contexts: one for each plugin and configuration, so few that a linear search is fastest.
     pub(crate) plugins: Vec<(u32, Rc<WasmPolicy<M>>)>,
     /// The log lines of root contexts without a policy.
     pub(crate) logs: Vec<(u32, Rc<PluginLog>)>,
-    /// Requests under way to root contexts without a policy.
+    /// Requests in progress in root contexts without a policy.
     pub(crate) orphans: Contexts<Rc<PluginLog>>,
-    /// Requests under way.
+    /// Requests in progress.
     pub(crate) streams: Contexts<WasmStream<M>>,
-    /// The requests of the calls under way.
+    /// The requests of the calls in progress.
     pub(crate) calls: Contexts<u32>,
 }
 
-/// A request under way.
+/// A request in progress.
 #[derive(Debug)]
 pub(crate) struct WasmStream<M: Runs> {
-    /// The policy under which it began.
+    /// The policy with which it started.
     plugin: Rc<WasmPolicy<M>>,
-    /// What is left to do in a later callback.
+    /// What remains to be done in a later callback.
     rest: Rest<HostBuffer>,
 }
 
@@ -64,7 +64,7 @@ impl<M: Runs> Contents<M> {
         self.plugins.iter().find(|(plugin, _)| *plugin == context).map(|(_, plugin)| plugin)
     }
 
-    /// Restores what was there before.
+    /// Restores the previous context.
     fn set_plugin(&mut self, context: u32, plugin: Rc<WasmPolicy<M>>) -> Option<Rc<WasmPolicy<M>>> {
         let before = self.remove_plugin(context);
         self.plugins.push((context, plugin));
@@ -86,7 +86,7 @@ impl<M: Runs> Contents<M> {
         log
     }
 
-    /// Takes what is left of a request, and forgets the call that it waits for.
+    /// Removes and returns the remaining work of a request, and forgets the call that it waits for.
     fn take_rest(&mut self, stream: u32) -> Option<WasmStream<M>> {
         let of_stream = self.streams.get_mut(&stream)?;
         if matches!(of_stream.rest, Rest::Nothing) {
@@ -99,7 +99,7 @@ impl<M: Runs> Contents<M> {
         Some(WasmStream { plugin: Rc::clone(&of_stream.plugin), rest })
     }
 
-    /// Keeps what is left of a request.
+    /// Stores the remaining work of a request.
     fn keep_rest(&mut self, stream: u32, rest: Rest<HostBuffer>) {
         if let Some(of_stream) = self.streams.get_mut(&stream) {
             if let Rest::Call(waiting) = &rest {
@@ -110,14 +110,13 @@ impl<M: Runs> Contents<M> {
     }
 }
 
-/// The module has been loaded.
+/// Called when the module has been loaded.
 pub fn initialize() {
     #[cfg(target_os = "wasi")]
     crate::abi::initialize();
 }
 
-/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves one line in the log
-/// before it traps.
+/// Called when the VM starts. From now on, a panic, which would be a bug, writes one line to the log before it traps.
 pub fn vm_start() -> bool {
     logger::LOG.install();
     if cfg!(target_arch = "wasm32") {
@@ -137,7 +136,7 @@ impl<M: Runs> Default for Vm<M> {
 }
 
 impl<M: Runs> Vm<M> {
-    /// A VM without plugins.
+    /// Makes a VM without plugins.
     pub const fn new() -> Self {
         Vm(RefCell::new(Contents {
             plugins: Vec::new(),
@@ -148,12 +147,12 @@ impl<M: Runs> Vm<M> {
         }))
     }
 
-    /// `None` only when the proxy calls back in the middle of a callback, which it must not.
+    /// `None` only when the proxy makes a callback within a callback, which is not allowed.
     pub(crate) fn contents<T>(&self, act: impl FnOnce(&mut Contents<M>) -> T) -> Option<T> {
         self.0.try_borrow_mut().ok().map(|mut contents| act(&mut contents))
     }
 
-    /// A context is created: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
+    /// Called when a context is created: of a plugin (`parent` is 0), or of a request to the plugin `parent`.
     pub fn context_create(&self, context: u32, parent: u32) {
         self.contents(|contents| {
             if let Some(plugin) = contents.plugin(parent).cloned() {
@@ -165,8 +164,8 @@ impl<M: Runs> Vm<M> {
         });
     }
 
-    /// A context ends: a plugin's, or a request's, however it ended. The proxy still knows everything about the
-    /// request, so that no other callback is needed to learn how it ended.
+    /// Called when the context of a plugin or a request ends. The proxy still has all data of the request, so no other
+    /// callback is needed to find out how it ended.
     pub fn delete(&self, context: u32) {
         let stream = self.contents(|contents| {
             let stream = contents.streams.remove(&context)?;
@@ -175,7 +174,7 @@ impl<M: Runs> Vm<M> {
             }
             Some(stream)
         });
-        // Both are dropped outside of `contents`, in case that they are the last users of a large policy.
+        // Both are dropped outside of `contents`, because they may hold the last reference to a large policy.
         if let Some(stream) = stream.flatten() {
             stream.plugin.with(|plugin, worker| plugin.end(worker, &mut CurrentRequest, stream.rest));
             return;
@@ -187,15 +186,15 @@ impl<M: Runs> Vm<M> {
             contents.remove_plugin(context)
         });
         if let Some(plugin) = plugin.flatten() {
-            // Envoy lets the timer of a plugin that is gone run on: that of every policy which this VM ever had. Where it
-            // fails there was none.
+            // Envoy does not stop the timer of a former plugin, so the VM would keep one for every policy that it ever
+            // had. An error means that there was no timer.
             let _ = host::tick_every(0);
             plugin.with(|plugin, worker| plugin.retire(worker));
             drop(plugin);
         }
     }
 
-    /// The plugin gets its configuration. `false` refuses it, and the proxy keeps the old one.
+    /// Called with the plugin's configuration. `false` refuses it, and the proxy keeps the old one.
     pub fn configure(&self, plugin: u32, size: usize) -> bool {
         let configuration = host::plugin_configuration(size);
         let configuration =
@@ -206,12 +205,12 @@ impl<M: Runs> Vm<M> {
         });
         let Some((configured, worker, gauges)) = Plugin::configure(ProxyWasm, configuration) else { return false };
         let running = WasmPolicy { plugin: configured, worker: RefCell::new(worker), gauges: RefCell::new(gauges) };
-        // The one that is replaced, if any, is dropped outside of `contents`.
+        // The old one, if any, is dropped outside of `contents`.
         let replaced = self.contents(|contents| contents.set_plugin(plugin, Rc::new(running)));
         replaced.is_some()
     }
 
-    /// A second has passed.
+    /// Called once a second.
     pub fn tick(&self, plugin: u32) {
         let running = self.contents(|contents| contents.plugin(plugin).cloned()).flatten();
         if let Some(running) = running
@@ -221,8 +220,8 @@ impl<M: Runs> Vm<M> {
         }
     }
 
-    /// A request's headers have arrived; nothing follows when `has_ended`. Decides the request and carries the decision
-    /// out.
+    /// Called with a request's headers; `has_ended` says that nothing follows. Decides the request and applies the
+    /// decision.
     pub fn request_headers(&self, stream: u32, has_ended: bool) -> Flow {
         #[cfg(feature = "trap")]
         crate::trap::on_request();
@@ -238,8 +237,8 @@ impl<M: Runs> Vm<M> {
         handled.flow
     }
 
-    /// The log lines of a request without a policy. One that the proxy never announced belongs to no root context: its
-    /// lines are those of context 0, which is none.
+    /// The log lines of a request without a policy. A request that the proxy never announced belongs to no root
+    /// context; its lines are counted for context 0, which does not exist.
     #[cold]
     fn log_of(&self, stream: u32) -> Rc<PluginLog> {
         let log = self.contents(|contents| match contents.orphans.get(&stream) {
@@ -255,7 +254,7 @@ impl<M: Runs> Vm<M> {
 
     /// A gRPC call has ended with a message.
     pub fn grpc_receive(&self, call: u32, size: usize) {
-        // A message that cannot be read counts as no reply.
+        // A message that cannot be read is treated as no reply.
         let message = host::grpc_message(size).ok();
         self.reply(call, message.as_deref());
     }
@@ -277,11 +276,11 @@ impl<M: Runs> Vm<M> {
             return;
         };
         let Rest::Call(waiting) = rest else { return };
-        // The proxy is in the plugin's context.
+        // The current context is the plugin's.
         if let Err(error) = host::act_for(stream) {
             // Nothing more can be done to the request; its own timeout ends it.
             plugin.plugin.note("context", &format!("cannot act for a request that waits ({error})"));
-            // Until then it waits: a body that comes must not take its headers along.
+            // Until then it waits: an arriving body must not forward its headers.
             self.contents(|contents| contents.keep_rest(stream, Rest::Call(waiting)));
             return;
         }
@@ -289,7 +288,7 @@ impl<M: Runs> Vm<M> {
         self.contents(|contents| contents.keep_rest(stream, rest.unwrap_or(Rest::Nothing)));
     }
 
-    /// A connection begins whose bytes nobody will read: decides before any of them goes anywhere.
+    /// Called for a new connection that is not decrypted: decides it before any of its bytes is forwarded.
     pub fn new_connection(&self, stream: u32) -> Flow {
         #[cfg(feature = "trap")]
         crate::trap::on_connection();
@@ -322,7 +321,7 @@ impl<M: Runs> Vm<M> {
 
     /// A response's headers have arrived, from the upstream or from the proxy; nothing follows when `has_ended`.
     pub fn response_headers(&self, stream: u32, has_ended: bool) -> Flow {
-        // Taken out while the proxy is called.
+        // Removed while the proxy is called.
         if let Some(WasmStream { plugin, rest }) = self.contents(|contents| contents.take_rest(stream)).flatten() {
             let rest =
                 plugin.with(|plugin, worker| plugin.response_headers(worker, &mut CurrentRequest, rest, has_ended));

@@ -1,7 +1,7 @@
 //! Summarises the measured rounds of each scenario.
 
-use super::Figures;
-use super::scenario::{self, Load};
+use super::latency::Latency;
+use super::scenario::{self, BenchScenario, Load};
 
 /// The median; for an even number of values, the upper of the two in the middle.
 pub(super) fn median(values: &[f64]) -> f64 {
@@ -18,6 +18,17 @@ pub(super) fn at(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// The figures of one scenario.
+#[derive(Debug)]
+pub(super) struct Figures {
+    pub(super) scenario: BenchScenario,
+    /// µs of CPU a request, for each round.
+    pub(super) cpu: Vec<f64>,
+    /// Requests a second, for each round.
+    pub(super) rate: Vec<f64>,
+    pub(super) latency: Option<Latency>,
 }
 
 /// The figures of all scenarios.

@@ -13,7 +13,16 @@ pub(super) const CLIENT: &str = "1";
 
 /// Pins all threads of a process to a core.
 pub(super) fn pin(pid: u32, core: &str) -> Result<()> {
-    let output = Command::new("taskset").args(["-a", "-p", "-c", core, &pid.to_string()]).output();
+    taskset(&["-a", "-p", "-c", core, &pid.to_string()])
+}
+
+/// Pins one thread to a core.
+pub(super) fn pin_thread(id: &str, core: &str) -> Result<()> {
+    taskset(&["-p", "-c", core, id])
+}
+
+fn taskset(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("taskset").args(arguments).output();
     let output = output.context("taskset (of util-linux) is needed")?;
     ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())

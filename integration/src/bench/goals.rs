@@ -35,10 +35,13 @@ pub(super) fn all(costs: &Costs, workers: Option<&WorkerScale>) -> Vec<Goal> {
         .filter_map(|(what, name, other, most)| Some(Goal { what, measured: costs.ratio(name, other)?, most }));
     let workers = workers.into_iter().flat_map(|workers| {
         let ratio = |what, column, most| Some(Goal { what, measured: workers.ratio(4, column)?, most });
+        let shared = |what, column| Some(Goal { what, measured: workers.shared_ratio(4, column)?, most: None });
         [
             ratio("`suite.wasm`, 4 workers on one bucket to 1", SUITE, Some(1.1)),
             ratio("`libpenstock.so`, 4 workers on one bucket to 1", NATIVE_SUITE, Some(1.3)),
             ratio("the `suite.wasm` before (`OLD`), 4 workers to 1", OLD, None),
+            shared("`suite.wasm`, 4 workers on one bucket to 4 on many", SUITE),
+            shared("`libpenstock.so`, 4 workers on one bucket to 4 on many", NATIVE_SUITE),
         ]
     });
     rows.chain(workers.flatten()).collect()
@@ -65,7 +68,7 @@ pub(super) fn table(goals: &[Goal]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Figures;
+    use super::super::costs::Figures;
     use super::super::scenario::{BenchScenario, NONE};
     use super::*;
 

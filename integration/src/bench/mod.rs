@@ -1,104 +1,58 @@
 //! `make bench`: measures what each filter costs, side by side in one run on a real Envoy.
 //!
-//! One Envoy with one worker on one core has a listener for each scenario. On the other core, wrk loads one listener
+//! One Envoy with one worker on one core has a listener for each scenario. On the other core, a client loads one listener
 //! after the other, round by round, so that a noisy minute affects all scenarios alike. The cost of a round is the CPU
-//! time that the kernel accounts to the Envoy process, divided by the requests that Envoy has counted. Of many short
-//! rounds the cheapest counts, because it contains the least of the machine's other work. Some modules are measured
-//! twice: the difference shows how far the numbers can be trusted.
+//! time that the kernel accounts to the Envoy process, divided by the requests. Of many short rounds the cheapest counts,
+//! because it contains the least of the machine's other work: a round is short enough to fall between two disturbances.
+//! Some modules are measured twice: the difference shows how far the numbers can be trusted.
 
+mod clients;
 mod costs;
 mod cpu;
 mod goals;
 mod latency;
+mod load;
+mod options;
 mod reload;
 mod report;
 mod scale;
 mod scenario;
-mod wrk;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::{Bootstrap, Envoy};
-use costs::Costs;
-use latency::Latency;
-use scenario::BenchScenario;
+use costs::{Costs, Figures};
+pub use options::{BenchOptions, PARTS};
 
-/// How long the benchmark runs and what it measures.
-#[derive(Clone, Debug)]
-pub struct BenchOptions {
-    /// Rounds over all scenarios, after one to warm up.
-    pub rounds: usize,
-    /// Seconds for each scenario in each round.
-    pub seconds: u64,
-    /// Measures only the scenarios and [`PARTS`] with these names, and their baselines; all when empty.
-    pub only: Vec<String>,
-    /// A `suite.wasm` of another version, as a comparison.
-    pub old: Option<PathBuf>,
-}
-
-/// The parts of the benchmark that are not scenarios.
-pub const PARTS: [&str; 4] = ["latency", "workers", "reload", "large"];
-
-impl Default for BenchOptions {
-    fn default() -> Self {
-        BenchOptions { rounds: 25, seconds: 1, only: Vec::new(), old: None }
-    }
-}
-
-impl BenchOptions {
-    fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
-    }
-
-    /// The selected scenarios, with their baselines.
-    fn scenarios(&self) -> Result<Vec<BenchScenario>> {
-        let mut all = scenario::all(self.old.as_deref())?;
-        let known = |only: &&String| PARTS.contains(&only.as_str()) || all.iter().any(|s| s.name == **only);
-        if let Some(unknown) = self.only.iter().find(|only| !known(only)) {
-            let names: Vec<&str> = all.iter().map(|s| &*s.name).chain(PARTS).collect();
-            anyhow::bail!("ONLY: there is no {unknown:?}; there are {}", names.join(", "));
-        }
-        let loads: Vec<_> = all.iter().filter(|s| self.wants(&s.name)).map(|s| s.load).collect();
-        all.retain(|s| self.wants(&s.name) || (s.is_base() && loads.contains(&s.load)));
-        Ok(all)
-    }
-}
-
-/// The figures of one scenario.
-#[derive(Debug)]
-struct Figures {
-    scenario: BenchScenario,
-    /// µs of CPU a request, for each round.
-    cpu: Vec<f64>,
-    /// Requests a second as wrk measured them, for each round.
-    rate: Vec<f64>,
-    latency: Option<Latency>,
-}
+/// How long the latency of a scenario is measured.
+const LATENCY: Duration = Duration::from_secs(5);
 
 /// Runs the benchmark and returns the page for `docs/performance.md`.
 pub fn run(options: &BenchOptions) -> Result<String> {
-    ensure!(options.rounds > 0 && options.seconds > 0, "at least one round of one second");
+    ensure!(options.rounds > 0, "ROUNDS: at least one");
+    ensure!(
+        options.requests > 0 && options.requests.is_multiple_of(clients::CONNECTIONS),
+        "REQUESTS_EACH: a multiple of {}, the number of connections",
+        clients::CONNECTIONS
+    );
     let scenarios = options.scenarios()?;
-    let seconds = scenarios.len() as u64 * (options.rounds as u64 + 1) * options.seconds;
-    eprintln!("{} scenarios: {} minutes, and then what is beside them", scenarios.len(), seconds.div_ceil(55));
+    eprintln!("{} scenarios, {} rounds of {} requests to each", scenarios.len(), options.rounds, options.requests);
     let mut all = Vec::new();
     let (mut rate, mut version) = (0, None);
     if !scenarios.is_empty() {
-        let envoy = start(&scenarios, 1)?;
+        let envoy = load::start(&scenarios, 1)?;
         cpu::pin(envoy.pid(), cpu::ENVOY)?;
         for scenario in &scenarios {
             scenario.check(&envoy)?;
         }
-        all = rounds(&envoy, scenarios, options)?;
-        rate = half_of_capacity(&all);
+        all = load::rounds(&envoy, scenarios, options)?;
+        rate = quarter_of_capacity(&all);
         if options.wants("latency") {
             for figures in all.iter_mut().filter(|figures| figures.scenario.timed) {
                 eprintln!("latency of {} at {rate} requests a second", figures.scenario.title);
                 let address = envoy.address(&figures.scenario.name)?;
-                figures.latency = Some(latency::measure(address, rate, Duration::from_secs(options.seconds * 5))?);
+                figures.latency = Some(latency::measure(address, rate, LATENCY)?);
             }
         }
         let server = envoy.admin().json("/server_info")?;
@@ -118,51 +72,24 @@ pub fn run(options: &BenchOptions) -> Result<String> {
     Ok(page)
 }
 
-fn rounds(envoy: &Envoy, scenarios: Vec<BenchScenario>, options: &BenchOptions) -> Result<Vec<Figures>> {
-    let mut all: Vec<Figures> = scenarios
-        .into_iter()
-        .map(|scenario| Figures { scenario, cpu: Vec::new(), rate: Vec::new(), latency: None })
-        .collect();
-    for round in 0..=options.rounds {
-        eprintln!("round {round} of {}{}", options.rounds, if round == 0 { " (to warm up)" } else { "" });
-        for figures in &mut all {
-            let measured = measure(envoy, &figures.scenario, options.seconds);
-            let (cpu, rate) = measured.with_context(|| figures.scenario.title.clone())?;
-            if round > 0 {
-                figures.cpu.push(cpu);
-                figures.rate.push(rate);
-            }
-        }
+/// Sends this many requests to each scenario of the native body, then ends Envoy.
+pub fn train(requests: usize) -> Result<()> {
+    let scenarios = scenario::native()?;
+    let envoy = load::start(&scenarios, 1)?;
+    for scenario in &scenarios {
+        scenario.check(&envoy)?;
     }
-    Ok(all)
-}
-
-fn start(scenarios: &[BenchScenario], workers: usize) -> Result<Envoy> {
-    let mut bootstrap = Bootstrap::new()?.concurrency(workers).log_level("error,wasm:error,dynamic_modules:error");
-    for scenario in scenarios {
-        bootstrap = bootstrap.listener(scenario.listener()?);
+    for clients in &mut load::clients(&envoy, scenarios.iter())? {
+        clients.send(requests)?;
     }
-    bootstrap.start()
+    envoy.end()
 }
 
-/// Runs wrk against one scenario; returns µs of CPU a request, and requests a second.
-fn measure(envoy: &Envoy, scenario: &BenchScenario, seconds: u64) -> Result<(f64, f64)> {
-    let address = envoy.address(&scenario.name)?;
-    let counter = format!("http.{}.downstream_rq_total", scenario.name);
-    let requests = envoy.admin().stat(&counter)?;
-    let before = cpu::spent(envoy.pid())?;
-    let rate = wrk::run(address, scenario.load, seconds)?;
-    let spent = cpu::spent(envoy.pid())? - before;
-    let requests = envoy.admin().stat(&counter)? - requests;
-    ensure!(requests > 0, "{} answered no request", scenario.title);
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    Ok((spent.as_secs_f64() * 1e6 / requests as f64, rate))
-}
-
-/// Half of the rate that the suite sustains, in requests a second.
-fn half_of_capacity(all: &[Figures]) -> u64 {
+/// A quarter of the rate that the suite sustains, in requests a second. At half of it, other work on a noisy machine would
+/// make the latency that of an overloaded proxy.
+fn quarter_of_capacity(all: &[Figures]) -> u64 {
     let suite = all.iter().find(|figures| figures.scenario.name == scenario::SUITE);
-    let rate = suite.map_or(2000.0, |figures| costs::median(&figures.rate)) / 2.0;
+    let rate = suite.map_or(2000.0, |figures| costs::median(&figures.rate)) / 4.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and small")]
     let rate = rate as u64;
     rate.max(1)

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use super::BenchOptions;
 use super::costs::{self, Costs};
 use super::latency::Latency;
+use super::options::BenchOptions;
 use super::scale::WorkerScale;
 use super::scenario::{FLOOR, NATIVE_SUITE, SUITE};
+use crate::workspace::dist;
 
 /// The alternatives that a user chooses between: title, scenario with plain requests, scenario with browser requests.
 const CHOICES: [(&str, &str, &str); 6] = [
@@ -32,11 +33,12 @@ pub(super) fn head(costs: &Costs, options: &BenchOptions, envoy: Option<&str>) -
     }
     let _ = writeln!(
         page,
-        "\n{EXPLANATION}\n{}, {}; {} rounds of {} s each, interleaved, of which the least counts.",
+        "\n{EXPLANATION}{}\n{}, {}; {} rounds of {} requests each, interleaved, of which the least counts.",
+        if dist().join("penstock.profdata").is_file() { BY_A_PROFILE } else { WITHOUT_A_PROFILE },
         machine(),
         version(envoy),
         options.rounds,
-        options.seconds,
+        options.requests,
     );
     page
 }
@@ -89,7 +91,7 @@ fn latencies(page: &mut String, costs: &Costs, rate: u64) {
     }
     let _ = writeln!(
         page,
-        "\n## Latency\n\nAt {rate} requests a second, half of what the suite can take on one core, µs:\n"
+        "\n## Latency\n\nAt {rate} requests a second, a quarter of what the suite can take on one core, µs:\n"
     );
     page.push_str("| | p50 | p99 | p99.9 |\n|---|---|---|---|\n");
     for figures in costs.all() {
@@ -105,7 +107,7 @@ pub(super) fn raw(costs: &Costs, workers: Option<&WorkerScale>) -> String {
     let mut page = String::from("\n## Raw numbers\n\nµs of CPU a request, round by round:\n\n```text\n");
     let scenarios = costs.all().iter().map(|figures| (figures.scenario.name.clone(), figures.cpu.as_slice()));
     for (name, rounds) in scenarios.chain(workers.into_iter().flat_map(WorkerScale::raw)) {
-        let rounds: Vec<String> = rounds.iter().map(|cpu| format!("{cpu:.2}")).collect();
+        let rounds: Vec<String> = rounds.iter().map(|cpu| format!("{cpu:.1}")).collect();
         let _ = writeln!(page, "{name:<18} {}", rounds.join(" "));
     }
     page.push_str("```\n");
@@ -137,9 +139,18 @@ const EXPLANATION: &str = "\
 for the first two rows policies with ten rules, ports and a limit by the client's address. Lua and Envoy's own filters
 have no limit by key, so they do three of the four jobs.
 
-`make bench` writes this page on any machine. wrk keeps 16 connections busy on one core. Envoy runs on another core and answers by
+`make bench` writes this page on any machine. A client keeps 16 connections busy on one core. Envoy runs on another core and answers by
 itself, so that only the filters differ. The cost is the CPU time that the kernel attributes to the Envoy process for each
 request. Machines differ and are noisy, so compare ratios. Modules that were measured twice show how large the noise is.
+";
+
+const BY_A_PROFILE: &str = "
+`libpenstock.so` is built as a release builds it, by a profile (`make pgo`) of the contract's cases and of the requests of these scenarios. Requests that
+the profile does not contain gain less. What `make build` makes knows no profile and costs about 1.5 times as much ([decisions](decisions.md#performance)).
+";
+
+const WITHOUT_A_PROFILE: &str = "
+`libpenstock.so` is built without a profile. Releases use one, and cost about two thirds of it: set `PENSTOCK_PROFILE` ([decisions](decisions.md#performance)).
 ";
 
 const SCENARIOS: &str = "\

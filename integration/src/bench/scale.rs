@@ -6,17 +6,16 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::clients::LoadClients;
+use super::options::BenchOptions;
 use super::scenario::{self, BenchScenario};
-use super::{BenchOptions, costs, start};
+use super::{costs, load};
 use crate::workspace;
 
 /// The numbers of rules that are compared.
 const RULES: [usize; 3] = [10, 10_000, 100_000];
 /// The numbers of workers that are compared.
 const WORKERS: [usize; 3] = [1, 2, 4];
-
-/// An upper bound, because more rounds would take longer than the rest of the benchmark.
-const MOST_ROUNDS: usize = 15;
 
 /// Results for each number of rules.
 #[derive(Debug)]
@@ -114,16 +113,26 @@ fn on_node(module: &str, policy: &Value, host: &str) -> Result<Value> {
     Ok(measured)
 }
 
+/// The name of the scenario in which each connection has a key of its own.
+fn own_keys(scenario: &str) -> String {
+    format!("{scenario}, own keys")
+}
+
 fn on_workers(count: usize, options: &BenchOptions) -> Result<ByScenario> {
     let compared = [scenario::NONE, scenario::SUITE, scenario::OLD, scenario::NATIVE_SUITE];
     let mut scenarios: Vec<BenchScenario> = scenario::all(options.old.as_deref())?;
     scenarios.retain(|scenario| compared.contains(&&*scenario.name));
-    let envoy = start(&scenarios, count)?;
+    let envoy = load::start(&scenarios, count)?;
     // Leaves the placement of the workers to the kernel: they run on every core, including the client's.
     let mut costs: Vec<_> = scenarios.iter().map(|scenario| (scenario.name.clone(), Vec::new())).collect();
-    for round in 0..=options.rounds.min(MOST_ROUNDS) {
-        for ((_, costs), scenario) in costs.iter_mut().zip(&scenarios) {
-            let (cpu, _) = super::measure(&envoy, scenario, options.seconds)?;
+    let mut clients = load::clients(&envoy, scenarios.iter())?;
+    for scenario in [scenario::SUITE, scenario::NATIVE_SUITE] {
+        costs.push((own_keys(scenario), Vec::new()));
+        clients.push(LoadClients::open_with_own_keys(envoy.address(scenario)?)?);
+    }
+    for round in 0..=options.rounds {
+        for ((_, costs), clients) in costs.iter_mut().zip(&mut clients) {
+            let (cpu, _) = load::measure(&envoy, clients, options.requests)?;
             if round > 0 {
                 costs.push(cpu);
             }
@@ -148,14 +157,28 @@ impl WorkerScale {
         Some(self.added(workers, name)? / self.added(1, name)?)
     }
 
+    /// With this many workers, the cost when all requests have one key, divided by that when each connection has its
+    /// own: what it costs that workers share a bucket.
+    pub(super) fn shared_ratio(&self, workers: usize, name: &str) -> Option<f64> {
+        Some(self.added(workers, name)? / self.added(workers, &own_keys(name))?)
+    }
+
     /// Formats the results as a section of `docs/performance.md`.
     pub(super) fn page(&self) -> String {
         let mut page = String::from(
             "\n## Workers\n\nµs of CPU a request, the least of the rounds, all requests on one bucket of one limit: if workers \
-             waited for each other by spinning, or had to try again often, a request would cost more with more of them.\n\n",
+             waited for each other by spinning, or had to try again often, a request would cost more with more of them. \
+             With *own keys*, each of the 16 connections has a bucket of its own: what more workers cost there, they do not \
+             cost because of the shared bucket.\n\n",
         );
-        let columns =
-            [("`suite.wasm`", scenario::SUITE), ("`libpenstock.so`", scenario::NATIVE_SUITE), ("`OLD`", scenario::OLD)];
+        let own = [scenario::SUITE, scenario::NATIVE_SUITE].map(own_keys);
+        let columns = [
+            ("`suite.wasm`", scenario::SUITE),
+            ("own keys", &own[0]),
+            ("`libpenstock.so`", scenario::NATIVE_SUITE),
+            ("own keys", &own[1]),
+            ("`OLD`", scenario::OLD),
+        ];
         let columns: Vec<_> = columns.into_iter().filter(|(_, name)| self.least(1, name).is_some()).collect();
         page.push_str("| workers | no filter |");
         for (title, _) in &columns {

@@ -76,6 +76,15 @@ impl Load {
         let others = self.headers().into_iter().filter(|(name, _)| *name != "Host");
         others.fold(HttpRequest::new("GET", HOST, PATH), |request, (name, value)| request.header(name, value))
     }
+
+    /// [`HEADERS`] with another API key, by which the policies limit.
+    pub(super) fn request_with_key(number: usize) -> HttpRequest {
+        let others = HEADERS.into_iter().filter(|(name, _)| *name != "Host");
+        others.fold(HttpRequest::new("GET", HOST, PATH), |request, (name, value)| match name {
+            "x-api-key" => request.header(name, format!("k-{number:012x}")),
+            _ => request.header(name, value),
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -152,6 +161,10 @@ impl BenchScenario {
     /// Whether it is the baseline of other scenarios.
     pub(super) fn is_base(&self) -> bool {
         [NONE, BROWSER_NONE].contains(&&*self.name)
+    }
+
+    fn has_native_body(&self) -> bool {
+        self.filters.iter().any(|(_, config)| config.get("dynamic_module_config").is_some())
     }
 
     fn timed(mut self) -> Self {
@@ -256,6 +269,11 @@ fn ours() -> Result<Vec<BenchScenario>> {
             .splits()
             .browser(),
     ])
+}
+
+/// Those of the native body.
+pub(super) fn native() -> Result<Vec<BenchScenario>> {
+    Ok(ours()?.into_iter().filter(BenchScenario::has_native_body).collect())
 }
 
 /// The filters that the modules are compared with.

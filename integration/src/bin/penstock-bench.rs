@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads `ROUNDS`, `SECONDS_EACH`, `OLD` (a module) and `ONLY` (names of scenarios and parts, comma-separated) from the
+/// Reads `ROUNDS`, `REQUESTS_EACH`, `OLD` (a module) and `ONLY` (names of scenarios and parts, comma-separated) from the
 /// environment. make sets variables that the user has not given to the empty string, so empty means absent.
 fn options() -> Result<BenchOptions> {
     let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
@@ -28,8 +28,8 @@ fn options() -> Result<BenchOptions> {
     if let Some(rounds) = given("ROUNDS") {
         options.rounds = rounds.parse().context("ROUNDS")?;
     }
-    if let Some(seconds) = given("SECONDS_EACH") {
-        options.seconds = seconds.parse().context("SECONDS_EACH")?;
+    if let Some(requests) = given("REQUESTS_EACH") {
+        options.requests = requests.parse().context("REQUESTS_EACH")?;
     }
     options.old = given("OLD").map(Into::into);
     if let Some(only) = given("ONLY") {

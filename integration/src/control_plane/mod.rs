@@ -26,5 +26,5 @@ pub use istio::{Istio, IstioProxy, Pod, Role};
 pub use kubelet::Kubelet;
 pub use pod_network::{PodAddress, PodNetwork};
 pub use process::{Process, eventually, free_port, tool, within};
-pub use registry::{Access, PASSWORD, Registry, USER};
+pub use registry::{Access, Registry};
 pub use tokens::{Tokens, hosts, with_hosts};

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::workspace;
 /// The polling interval.
 const TICK: Duration = Duration::from_millis(50);
 /// The longest time to wait for anything: a machine that also compiles is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running program. Dropping it kills it. On Linux, the end of the thread that started it kills it, too.
 #[derive(Debug)]
@@ -162,17 +163,24 @@ fn on_path(name: &str) -> Option<PathBuf> {
 
 /// A port on which nothing listens, for programs that cannot choose one themselves. Each call returns a different port.
 /// The range is below that of outgoing connections: otherwise, with so many processes, an outgoing connection would
-/// soon use one of these ports.
+/// soon use one of these ports. Until this process ends, no other process of these tests gets the same port.
 pub fn free_port() -> Result<u16> {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static CALLS: AtomicU32 = AtomicU32::new(0);
+    // The kernel releases a lock when the process ends.
+    static RESERVED: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let user = env::var("USER").unwrap_or_default();
+    let reservations = env::temp_dir().join(format!("penstock-ports-{user}"));
+    fs::create_dir_all(&reservations)?;
     // Tests in different processes start at different offsets.
     let start = std::process::id().wrapping_mul(97);
     for _ in 0..COUNT {
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
         let port = u16::try_from(FIRST + start.wrapping_add(call) % COUNT)?;
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+        let reservation = File::create(reservations.join(port.to_string()))?;
+        if reservation.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
             return Ok(port);
         }
     }

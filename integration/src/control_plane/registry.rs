@@ -11,11 +11,7 @@ use tempfile::TempDir;
 use super::process::{Process, free_port};
 use crate::http::{self, HttpRequest, Protocol};
 
-/// The user of a registry with [`Access::Password`].
-pub const USER: &str = "penstock";
-/// The password of [`USER`].
-pub const PASSWORD: &str = "secret";
-/// The htpasswd entry for [`USER`] and [`PASSWORD`].
+/// The htpasswd entry for the user `penstock` with the password `secret`.
 const HTPASSWD: &str = "penstock:$2b$04$gBuRN0WDJCG5iaQb7YdCMeYay5Ya034nTwA1u/Q0rbTMw9ocPRMVO\n";
 
 /// Who may pull and push.
@@ -23,7 +19,7 @@ const HTPASSWD: &str = "penstock:$2b$04$gBuRN0WDJCG5iaQb7YdCMeYay5Ya034nTwA1u/Q0
 pub enum Access {
     /// Everybody.
     Open,
-    /// Only [`USER`] with [`PASSWORD`].
+    /// Only the user `penstock` with the password `secret`.
     Password,
     /// Only users with a token. The value is `auth.token` in the registry's configuration, which names the token
     /// server.
@@ -97,7 +93,7 @@ impl Registry {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
 
-    /// A folder for `DOCKER_CONFIG` with the credentials of [`USER`] for this registry.
+    /// A folder for `DOCKER_CONFIG` with the credentials of `penstock` for this registry.
     pub fn docker_config(&self) -> Result<PathBuf> {
         let folder = self.folder.path().join("docker");
         fs::create_dir_all(&folder)?;

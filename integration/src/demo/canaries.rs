@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::DemoSection;
 use super::screen::Widths;
+use super::section::DemoSection;
 use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
 use crate::http::{self, HttpRequest, HttpResponse, Protocol};

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::DemoSection;
+use super::section::DemoSection;
 use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
 use crate::http::{HttpRequest, HttpResponse};

@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::json;
 use super::screen::TextStyle;
+use super::section::DemoSection;
 use super::stage::{Stage, relative};
 use super::visitors::Visitors;
-use super::{DemoSection, SECTIONS, json, policy_file};
 use crate::discovery::Reload;
 
 /// The polling interval for the files.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Serves until Ctrl-C.
-pub(super) fn serve(mut stage: Stage) -> Result<()> {
+pub(super) fn serve(mut stage: Stage, sections: &[DemoSection]) -> Result<()> {
     stage.screen.title("Envoy stays up until Ctrl-C. Try:");
     stage.screen.line("");
-    for section in &SECTIONS {
+    for section in sections {
         let url = format!("http://{}", stage.envoy.address(section.name)?);
         for arguments in section.try_it {
             stage.screen.line(&format!("  curl -i {}", arguments.replace("{url}", &url)));
@@ -28,8 +29,8 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
     }
     stage.screen.title("Edit a policy; a saved change is live at once:");
     stage.screen.line("");
-    for section in &SECTIONS {
-        stage.screen.line(&format!("  {}  {}", relative(&policy_file(section)), section.edit_it));
+    for section in sections {
+        stage.screen.line(&format!("  {}  {}", relative(&section.file()), section.edit_it));
     }
     stage.screen.line("");
     let admin = format!("Envoy's admin page: http://{}  its log: {}", stage.envoy.admin().address(), log(&stage));
@@ -42,9 +43,9 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
     stage.screen.line(&stage.screen.paint(TextStyle::Dim, "Visitors keep coming, some 15 a second in each section."));
     stage.screen.line("");
 
-    let _visitors = Visitors::start(&stage.envoy)?;
+    let _visitors = Visitors::start(&stage.envoy, sections)?;
     let mut known: BTreeMap<&str, String> =
-        SECTIONS.iter().map(|section| (section.name, section.policy.to_owned())).collect();
+        sections.iter().map(|section| (section.name, section.policy.to_owned())).collect();
     while let Err(RecvTimeoutError::Timeout) = stage.interrupted.recv_timeout(TICK) {
         if !stage.envoy.is_running()? {
             // Ctrl-C in a terminal reaches Envoy as well, possibly before this process.
@@ -53,7 +54,7 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
                 _ => break,
             }
         }
-        for section in &SECTIONS {
+        for section in sections {
             // Some editors delete the file for a moment when they save it.
             let Some(text) = read(section) else { continue };
             if known.get(section.name) != Some(&text) {
@@ -68,7 +69,7 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
 
 /// Reloads the policy from the file and prints the result in one line.
 fn apply(stage: &mut Stage, section: &DemoSection, text: &str) -> Result<()> {
-    let file = relative(&policy_file(section));
+    let file = relative(&section.file());
     let outcome = match json::of_yaml(text) {
         Ok(policy) => stage.envoy.reload(section.name, policy)?,
         Err(error) => Reload::Refused(error.to_string()),
@@ -85,7 +86,7 @@ fn apply(stage: &mut Stage, section: &DemoSection, text: &str) -> Result<()> {
 }
 
 fn read(section: &DemoSection) -> Option<String> {
-    fs::read_to_string(policy_file(section)).ok().filter(|text| !text.is_empty())
+    fs::read_to_string(section.file()).ok().filter(|text| !text.is_empty())
 }
 
 fn log(stage: &Stage) -> String {

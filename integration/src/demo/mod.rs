@@ -10,42 +10,22 @@ mod limits;
 mod live;
 mod routes;
 mod screen;
+mod section;
 mod stage;
 mod visitors;
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::mpsc;
 
 use anyhow::{Context, Result};
 
-use crate::http::HttpRequest;
 use crate::listener::Listener;
-use crate::{Bootstrap, RateLimitService, WasmFilter, workspace};
+use crate::{Bootstrap, RateLimitService, WasmFilter};
+use section::{DemoSection, folder};
 use stage::Stage;
 
-/// One section of the demo, on its own listener.
-struct DemoSection {
-    /// The name of the listener, of its filter, and of the policy's file.
-    name: &'static str,
-    /// The headline.
-    title: &'static str,
-    /// The policy in YAML.
-    policy: &'static str,
-    /// Adds the listener's own routes.
-    routes: fn(Listener) -> Listener,
-    /// Sends the requests and checks the responses.
-    walk: fn(&mut Stage) -> Result<()>,
-    /// The request of visitor `number` while the demo keeps running.
-    visit: fn(usize) -> HttpRequest,
-    /// Commands for the user to try: arguments of curl, with `{url}` for the listener's address.
-    try_it: &'static [&'static str],
-    /// A policy change for the user to try.
-    edit_it: &'static str,
-}
-
 /// Every section, in the order in which they are shown.
-const SECTIONS: [DemoSection; 4] = [routes::SECTION, canaries::SECTION, limits::SECTION, egress::SECTION];
+static SECTIONS: [DemoSection; 4] = [routes::SECTION, canaries::SECTION, limits::SECTION, egress::SECTION];
 
 /// Options of the demo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,23 +45,14 @@ pub fn run(options: DemoOptions) -> Result<bool> {
     let mut stage = Stage::new(start(service.as_ref())?, service, interrupted);
     stage.introduce()?;
     for (number, section) in SECTIONS.iter().enumerate() {
-        stage.open(number + 1, section);
+        stage.open(number + 1, section.name, section.title, &section.file());
         (section.walk)(&mut stage)?;
     }
     let right = stage.conclude();
     if !options.once {
-        live::serve(stage)?;
+        live::serve(stage, &SECTIONS)?;
     }
     Ok(right)
-}
-
-/// The folder in which the user finds the policies.
-fn folder() -> PathBuf {
-    workspace::root().join("target/demo")
-}
-
-fn policy_file(section: &DemoSection) -> PathBuf {
-    folder().join(format!("{}.yaml", section.name))
 }
 
 /// An Envoy with a listener for each section, and a cluster for the rate-limit service if there is one.
@@ -92,7 +63,7 @@ fn start(service: Option<&RateLimitService>) -> Result<crate::Envoy> {
         bootstrap = bootstrap.any_cluster(service.cluster("ratelimit"));
     }
     for section in &SECTIONS {
-        fs::write(policy_file(section), section.policy)?;
+        fs::write(section.file(), section.policy)?;
         let filter = WasmFilter::new("suite", json::of_yaml(section.policy)?)?.named(section.name);
         let filter = bootstrap.discovered(filter)?;
         bootstrap = bootstrap.listener((section.routes)(Listener::new(section.name).discovered(filter)));

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::DemoSection;
 use super::screen::Widths;
+use super::section::DemoSection;
 use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
 use crate::http::{HttpRequest, HttpResponse};

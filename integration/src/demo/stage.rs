@@ -1,12 +1,13 @@
 //! The environment of a section's walk: sends requests and policies, and prints the results.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use anyhow::{Result, bail};
 
+use super::json;
 use super::screen::{Screen, TextStyle, Widths, width};
-use super::{DemoSection, json};
 use crate::discovery::Reload;
 use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::{Envoy, RateLimitService, workspace};
@@ -77,12 +78,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts a section.
-    pub(super) fn open(&mut self, number: usize, section: &DemoSection) {
-        self.section = section.name;
-        self.screen.title(&format!("{number}. {}", section.title));
-        let file = super::policy_file(section);
-        self.screen.line(&self.screen.paint(TextStyle::Dim, &format!("   policy: {}", relative(&file))));
+    /// Starts the section `name`, whose policy is in `file`.
+    pub(super) fn open(&mut self, number: usize, name: &'static str, title: &str, file: &Path) {
+        self.section = name;
+        self.screen.title(&format!("{number}. {title}"));
+        self.screen.line(&self.screen.paint(TextStyle::Dim, &format!("   policy: {}", relative(file))));
     }
 
     /// Prints a paragraph within a section.
@@ -150,6 +150,6 @@ impl Stage {
 }
 
 /// The path relative to the root of the workspace, where `make` runs.
-pub(super) fn relative(path: &std::path::Path) -> String {
+pub(super) fn relative(path: &Path) -> String {
     path.strip_prefix(workspace::root()).unwrap_or(path).display().to_string()
 }

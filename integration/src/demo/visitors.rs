@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::SECTIONS;
+use super::section::DemoSection;
 use crate::Envoy;
 use crate::http::{ClientConnection, HttpRequest, Protocol};
 
@@ -23,10 +23,10 @@ pub(super) struct Visitors {
 }
 
 impl Visitors {
-    pub(super) fn start(envoy: &Envoy) -> Result<Self> {
+    pub(super) fn start(envoy: &Envoy, sections: &[DemoSection]) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        for section in &SECTIONS {
+        for section in sections {
             let (address, visit, stop) = (envoy.address(section.name)?, section.visit, Arc::clone(&stop));
             threads.push(thread::spawn(move || visits(address, visit, &stop)));
         }

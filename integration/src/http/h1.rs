@@ -5,7 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Field, HttpRequest, HttpResponse, TIMEOUT};
+use super::message::{Field, HttpRequest, HttpResponse};
+use crate::wait::PATIENCE;
 
 /// A keep-alive connection.
 #[derive(Debug)]
@@ -23,10 +24,10 @@ impl Http1Connection {
     /// Opens a connection and sends `preamble` first, as a load balancer would with the PROXY protocol.
     pub fn open_after(address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         let stream =
-            TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("no answer at {address}"))?;
+            TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("no answer at {address}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         let mut connection = Http1Connection { stream: BufReader::new(stream), ending: false };
         connection.send(preamble)?;
         Ok(connection)
@@ -93,6 +94,7 @@ impl Http1Connection {
         loop {
             match self.stream.fill_buf() {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => bail!("no answer in {PATIENCE:?}"),
                 other => return Ok(other?.is_empty()),
             }
         }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use loona_hpack::Decoder;
 
-use super::{Field, HttpRequest, HttpResponse, TIMEOUT};
+use super::message::{Field, HttpRequest, HttpResponse};
+use crate::wait::PATIENCE;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The largest frame that every peer accepts by default.
@@ -65,10 +66,10 @@ impl Http2Connection {
     /// The same, but sends these bytes first, as a load balancer would with the PROXY protocol.
     pub fn open_after(address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         let stream =
-            TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("no answer at {address}"))?;
+            TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("no answer at {address}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         let mut decoder = Decoder::new();
         decoder.set_max_table_size(4096);
         let mut connection = Http2Connection { stream: BufReader::new(stream), decoder, next_stream: 1, ending: false };

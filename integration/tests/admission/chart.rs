@@ -212,24 +212,59 @@ fn values_that_are_wrong_or_do_not_fit_are_refused_with_their_place_and_what_wou
             "webhook.certificate.caBundle: `from: secret` needs the certificate authority",
         ),
         ("image.digest=latest".to_owned(), "at '/image/digest'"),
+        ("image.repository=registry.example.com/penstock:1.0".to_owned(), "at '/image/repository'"),
+        ("image.repository=".to_owned(), "at '/image/repository'"),
+        ("modules.registry=oci://registry.example.com".to_owned(), "at '/modules/registry'"),
+        ("fullnameOverride=My_Release".to_owned(), "at '/fullnameOverride'"),
+        ("nameOverride=penstock-".to_owned(), "at '/nameOverride'"),
+        (r"commonLabels.app\.kubernetes\.io/name=x".to_owned(), "invalid propertyName 'app.kubernetes.io/name'"),
+        ("commonLabels.team=a b".to_owned(), "at '/commonLabels/team'"),
         ("modules.digests.sweet=x".to_owned(), "sweet"),
         ("ceilings.a.policy.egress.mode=Enforce".to_owned(), "at '/ceilings/a': missing property 'namespaceSelector'"),
         (
             "webhook.enabled=false,ceilings.a.policy.routes.default=a,ceilings.a.namespaceSelector.matchLabels.a=b"
                 .to_owned(),
-            "ceilings: only the webhook keeps policies to them",
+            "ceilings: only the webhook enforces them",
         ),
         ("dash.enabled=true".to_owned(), "dash.tlsSecretName: a Secret of type kubernetes.io/tls is needed"),
         (plugin("plugins.a.platform=nginx"), "at '/plugins/a/platform': value must be one of 'istio', 'envoy-gateway'"),
         (plugin("plugins.a.platform=envoy-gateway"), "plugins.a.targetRefs: name the Gateways or routes"),
         (
             plugin("plugins.a.platform=istio,plugins.a.targetRefs[0].name=x"),
-            "plugins.a.targetRefs: means nothing on istio",
+            "plugins.a.targetRefs: has no effect on istio",
         ),
         (plugin("plugins.a.platform=istio,admissionPolicy.enabled=true"), "modules.digests.suite: is missing"),
     ] {
         let refused = template(&["--set", &values])?.err().with_context(|| format!("{values} was taken"))?;
         ensure!(refused.contains(said), "{values}: {said:?} is not in {refused}");
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn names_fit_with_the_longest_release_and_labels_are_on_every_object_and_pod() -> Result<()> {
+    let long = "a".repeat(70);
+    let values = format!("fullnameOverride={long},nameOverride={long},commonLabels.team=edge");
+    let all = chart().join("ci/plugins-only-values.yaml").display().to_string();
+    let dash = "dash.enabled=true,dash.tlsSecretName=t,dash.config.workspaces[0].name=a";
+    let mut documents = 0;
+    for arguments in [vec![], vec!["--values", &all], vec!["--set", dash]] {
+        let rendered = template(&[&["--set", &values], arguments.as_slice()].concat())?.map_err(anyhow::Error::msg)?;
+        for document in rendered.split("\n---\n").filter(|document| document.contains("\nkind: ")) {
+            // The chart copies this file unchanged.
+            if document.contains("plugins.penstock.io") {
+                continue;
+            }
+            let (_, metadata) = document.split_once("\nmetadata:").context("no metadata")?;
+            ensure!(metadata.split("\nspec:").next().unwrap_or_default().contains("\n    team: edge"), "{document}");
+            // The revision of an upgrade may have six digits.
+            let name = metadata.lines().find_map(|line| line.trim().strip_prefix("name: ")).context("no name")?;
+            ensure!(name.len() <= 63 - if document.contains("kind: Job") { 5 } else { 0 }, "{name}");
+            ensure!(!document.contains("\n  template:") || document.contains("\n        team: edge\n"), "{document}");
+            documents += 1;
+        }
+    }
+    ensure!(documents > 20, "{documents}");
     Ok(())
 }

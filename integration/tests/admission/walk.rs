@@ -27,8 +27,18 @@ const NEEDS: &str = "# needs ";
 /// succeed.
 const REFUSED: [(&str, &[&str]); 3] = [
     ("defualt: stable", &["denied the request", "unknown field `defualt`", "^^^", "did you mean `default`"]),
-    ("--within ceiling.yaml", &["lets pass what the platform does not", "https://other.example.com:443/"]),
-    ("name: team", &["denied the request", "lets pass what the platform does not", "https://other.example.com:443/"]),
+    (
+        "--within ceiling.yaml",
+        &["lets a request pass that the platform's policy refuses", "https://other.example.com:443/"],
+    ),
+    (
+        "name: team",
+        &[
+            "denied the request",
+            "lets a request pass that the platform's policy refuses",
+            "https://other.example.com:443/",
+        ],
+    ),
 ];
 
 /// The fenced blocks of a language.

@@ -45,6 +45,26 @@ const KINDS: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
+/// A plugin that Istio inserts where it never runs.
+const IN_AN_ENVOY_FILTER: &str = r#"apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: in-envoy, namespace: shop}
+spec:
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}
+    patch:
+      operation: INSERT_AFTER
+      value:
+        name: penstock
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+          config:
+            name: penstock
+            vm_config: {runtime: envoy.wasm.runtime.v8, code: {local: {filename: /etc/penstock/suite.wasm}}}
+            configuration: {"@type": type.googleapis.com/google.protobuf.StringValue, value: '{"routes": {"default": "in-envoy"}}'}
+"#;
+
 /// An object with this policy.
 fn manifest(kind: usize, name: &str, policy: &str) -> String {
     let (kind, version, spec, _) = KINDS[kind % KINDS.len()];
@@ -187,8 +207,26 @@ fn what_the_cluster_has_is_what_our_manifests_say_and_what_the_commands_read() -
         ))?;
     }
 
+    cluster.apply(IN_AN_ENVOY_FILTER)?;
+    let on_a_route = manifest(2, "on-a-route", "routes: {default: a}").replace(
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}]",
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}]",
+    );
+    cluster.apply(&on_a_route)?;
+
     let (is_valid, out, err) = penstock(&cluster, &["check", "--from-cluster"])?;
     ensure!(is_valid && out.matches(": valid").count() >= KINDS.len() + 2, "{out}{err}");
+    for part in [
+        "(EnvoyFilter shop/in-envoy): valid",
+        "`INSERT_AFTER` puts the filter behind the router",
+        "(EnvoyExtensionPolicy shop/on-a-route): valid",
+        "is attached to a route (HTTPRoute)",
+    ] {
+        ensure!(out.contains(part), "{part}: {out}{err}");
+    }
+    let explain = ["explain", "--from-cluster", "--plugin", "shop/in-envoy", "--url", "https://a.test/"];
+    let (_, explained, err) = penstock(&cluster, &explain)?;
+    ensure!(explained.contains("routed to `in-envoy`"), "{explained}{err}");
     for (kind, word) in
         [(0, "WasmPlugin"), (1, "TrafficExtension"), (2, "EnvoyExtensionPolicy"), (3, "EnvoyExtensionPolicy")]
     {

@@ -1,4 +1,5 @@
-//! Faults of Envoy's own fields around our filter: what Envoy refuses `penstock check` refuses, and takes what Envoy takes.
+//! Mistakes in Envoy's own fields around our filter: `penstock check` must refuse what Envoy refuses, and accept what Envoy
+//! accepts.
 
 use std::fs;
 
@@ -11,10 +12,12 @@ use crate::refused;
 const NAME: &str = "                name: penstock\n";
 const RUNTIME: &str = "runtime: envoy.wasm.runtime.v8, ";
 const TYPE: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
+const ROUTE: &str = "direct_response: {status: 200}";
+const HOST: &str = "domains: [\"*\"]";
 const ROUTER: &str = "          - name: envoy.filters.http.router\n";
 
-/// A text of the good bootstrap, and what stands there instead. Envoy refuses each.
-const REFUSED: [(&str, &str); 42] = [
+/// A text of the valid bootstrap, and its replacement. Envoy refuses the bootstrap with any of them.
+const REFUSED: [(&str, &str); 46] = [
     // Names.
     (NAME, "                name: penstock\n                fail_opne: true\n"),
     (NAME, "                name: penstock\n                rootid: a\n"),
@@ -53,7 +56,7 @@ const REFUSED: [(&str, &str); 42] = [
     (RUNTIME, "runtime: envoy.wasm.runtime.v8, configuration: x, "),
     (RUNTIME, "runtime: v8, "),
     (RUNTIME, "runtime: envoy.wasm.runtime.null, "),
-    // What excludes each other.
+    // Fields that exclude each other.
     (
         NAME,
         "                name: penstock\n                fail_open: true\n                failure_policy: FAIL_CLOSED\n",
@@ -66,7 +69,24 @@ const REFUSED: [(&str, &str); 42] = [
     (TYPE, "envoy.extensions.filters.network.wasm.v3.Wasm"),
     (TYPE, "envoy.extensions.wasm.v3.PluginConfig"),
     ("type.googleapis.com/envoy.extensions.filters.http.wasm", "envoy.extensions.filters.http.wasm"),
-    // The chain.
+    // The filter's settings in routes and virtual hosts.
+    (
+        ROUTE,
+        "direct_response: {status: 200}, typed_per_filter_config: {penstock: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {name: a}}}",
+    ),
+    (
+        HOST,
+        "domains: [\"*\"], typed_per_filter_config: {penstock: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {name: a}}}}",
+    ),
+    (
+        ROUTE,
+        "direct_response: {status: 200}, typedPerFilterConfig: {penstock: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig}}",
+    ),
+    (
+        HOST,
+        "domains: [\"*\"], typed_per_filter_config: {penstock: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: false}}",
+    ),
+    // The chain of filters.
     ("          - name: penstock\n            typed_config", "          - typed_config"),
     (
         ROUTER,
@@ -79,8 +99,8 @@ const REFUSED: [(&str, &str); 42] = [
     (ROUTER, "          - name: envoy.filters.http.cors\n"),
 ];
 
-/// Each of them, in one bootstrap, Envoy takes.
-const TAKEN: [(&str, &str); 3] = [
+/// Replacements that Envoy accepts, all in one bootstrap. `check` only warns about those in routes.
+const TAKEN: [(&str, &str); 5] = [
     (
         NAME,
         "                name: penstock\n                rootId: \"5\"\n                failOpen: \"no\"\n                failure_policy: fail_Closed\n                \
@@ -95,6 +115,16 @@ const TAKEN: [(&str, &str); 3] = [
     (
         "          - name: penstock\n",
         "          - name: penstock\n            is_optional: false\n            disabled: no\n",
+    ),
+    (
+        ROUTE,
+        "direct_response: {status: 200}, typed_per_filter_config: {penstock: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true}, \
+         other: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, config: {}}}",
+    ),
+    (
+        HOST,
+        "domains: [\"*\"], typed_per_filter_config: {penstock: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, is_optional: true, \
+         config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {name: a}}}}",
     ),
 ];
 
@@ -117,7 +147,7 @@ fn check_refuses_the_fields_that_envoy_refuses() -> Result<()> {
     for (from, to) in REFUSED {
         ensure!(good.contains(from), "{from:?} is not in {good}");
         let text = good.replacen(from, to, 1);
-        // In the place of the router: that it is missing.
+        // The filter in place of the router needs its own type, so that only the missing router is wrong.
         let text = if to.contains(".cors") { text.replace("router.v3.Router", "cors.v3.Cors") } else { text };
         ask(&text, false, to)?;
     }

@@ -1,4 +1,4 @@
-//! The API: its answers are as its own document says, and a Prometheus gives the past.
+//! The dash's API: responses match its OpenAPI document, and a Prometheus provides the history.
 
 use std::fs;
 use std::thread;
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, HttpRequest, Protocol};
-use penstock_integration::{Bootstrap, Browser, Dash, Listener, Prometheus, Route, workspace};
+use penstock_integration::{Bootstrap, Browser, Dash, Listener, PATIENCE, Prometheus, Route, workspace};
 use serde_json::{Value, json};
 
 use super::feed::{FeedStage, get, send};
 use super::stage::{self, Visitors};
 use super::{check_accessible, check_quiet, picture, source, text};
 
-/// What the dash's own document says of an answer, held against the answer.
+/// The dash's OpenAPI document, with which responses are compared.
 struct DocumentedApi(Value);
 
 impl DocumentedApi {
@@ -37,7 +37,8 @@ impl DocumentedApi {
 
 #[test]
 fn the_api_answers_as_its_document_says() -> Result<()> {
-    // A canary that was rolled back, a ramp, limits and rules; a proxy that does not answer; one without a filter.
+    // A proxy with a canary that is rolled back, a ramp, limits and rules; a proxy that does not respond; and one without
+    // the filter.
     let (shop, _upstreams) = stage::envoy(false)?;
     let _visitors = Visitors::of(&shop, true)?;
     let plain = Bootstrap::new()?.listener(Listener::new("plain").route(Route::any())).start()?;
@@ -46,7 +47,7 @@ fn the_api_answers_as_its_document_says() -> Result<()> {
     let FeedStage { mut envoy, at, dash, upstream: _upstream } = FeedStage::with(&more.concat())?;
     ensure!(send(at, &get("first.example.net", "/"))? == 403);
     ensure!(send(at, &HttpRequest::new("DELETE", "cards.example.com:80", "/charges"))? == 403);
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + PATIENCE;
     while dash.get("/api/v1/clusters/east/decisions", None)?.json()["decisions"]
         .as_array()
         .is_none_or(|list| list.len() < 2)
@@ -54,7 +55,7 @@ fn the_api_answers_as_its_document_says() -> Result<()> {
         ensure!(Instant::now() < until, "no decisions");
         thread::sleep(Duration::from_millis(100));
     }
-    // Everything that a cluster can have is there when it is looked at.
+    // Waits until the cluster contains everything that a cluster can contain.
     dash.wait_for("shop", |cluster| {
         let has = |list: &str| cluster[list].as_array().is_some_and(|list| !list.is_empty());
         let canaries = cluster["canaries"].as_array().into_iter().flatten();
@@ -104,7 +105,7 @@ fn the_api_answers_as_its_document_says() -> Result<()> {
         ensure!(answer.status == status, "{kind}: {} {}", answer.status, answer.text());
         described.check("explain", status, &answer.json())?;
     }
-    // Each operation of the document was asked above, but for 401 and 403.
+    // All operations of the document were called above. Only 401 and 403 were not tested.
     let paths = described.0["paths"].as_object().context("no paths")?;
     ensure!(paths.len() == 7, "{:?}", paths.keys());
     envoy.check_healthy()
@@ -112,7 +113,7 @@ fn the_api_answers_as_its_document_says() -> Result<()> {
 
 #[test]
 fn the_document_leaves_no_object_open() -> Result<()> {
-    // An answer with a field that it does not name would otherwise be as it says.
+    // Every object of the document must forbid unknown fields; otherwise this test would not find undocumented ones.
     fn open(schema: &Value, at: &str, found: &mut Vec<String>) {
         if let Value::Object(fields) = schema {
             if schema["type"] == "object"
@@ -131,9 +132,10 @@ fn the_document_leaves_no_object_open() -> Result<()> {
     let mut found = Vec::new();
     open(&document["components"]["schemas"], "", &mut found);
     ensure!(found.is_empty(), "{found:#?}");
-    // And a wrong answer is found to be wrong.
+    // The comparison finds wrong responses.
     let described = DocumentedApi(document);
-    let me = json!({"workspace": null, "clusters": [], "readOnly": true, "version": "1", "intervalSeconds": 1.0});
+    let me = json!({"workspace": null, "clusters": [], "readOnly": true, "version": "1", "intervalSeconds": 1.0,
+        "connections": 1, "closedConnections": 0});
     described.check("me", 200, &me)?;
     let mut more = me.clone();
     more["token"] = json!("secret");
@@ -162,7 +164,7 @@ fn a_prometheus_gives_the_past_with_its_reloads_and_rollbacks() -> Result<()> {
                 described.check("history", 200, &history)?;
                 return Ok(history);
             }
-            ensure!(started.elapsed() < Duration::from_secs(60), "never {what}: {history:#}");
+            ensure!(started.elapsed() < PATIENCE, "never {what}: {history:#}");
             thread::sleep(Duration::from_millis(300));
         }
     };
@@ -180,14 +182,14 @@ fn a_prometheus_gives_the_past_with_its_reloads_and_rollbacks() -> Result<()> {
         history["source"] == "prometheus" && is_there(history) && !marks(history, "rollback").is_empty()
     })?;
     ensure!(marks(&history, "rollback").iter().all(|(_, name)| name == "reviews: v2"), "{history:#}");
-    // No more than what Envoy counted, from its first request to now.
+    // The rate is at most the number of all requests that Envoy has counted so far.
     let taken =
         ["ingress", "egress"].map(|listener| envoy.admin().stat(&format!("http.{listener}.downstream_rq_total")));
     let [ingress, egress] = taken;
     let most = (ingress? + egress?) as f64;
     ensure!(newest(&history)["requests"].as_f64() <= Some(most), "{most}: {history:#}");
 
-    // Another policy is a mark at the time when the proxy took it.
+    // A reload is marked at the time when the proxy accepted the new policy.
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs_f64());
     let before = now()?.floor();
     let mut other = stage::ingress();
@@ -197,7 +199,7 @@ fn a_prometheus_gives_the_past_with_its_reloads_and_rollbacks() -> Result<()> {
     let reloads: Vec<_> = marks(&history, "reload").into_iter().filter(|(at, _)| *at >= before).collect();
     ensure!(reloads.len() == 1 && reloads[0].1 == "ingress" && reloads[0].0 <= now()?, "{reloads:?}");
 
-    // On the page: where it comes from, and what changed.
+    // The page shows the source of the history, and the marks.
     if let Some(browser) = Browser::start()? {
         let mut page = browser.page(1280, 900)?;
         page.open(&format!("{}#/east", dash.url()))?;
@@ -215,7 +217,7 @@ fn a_prometheus_gives_the_past_with_its_reloads_and_rollbacks() -> Result<()> {
         check_quiet(&page, &dash)?;
     }
 
-    // Without it there is what the dash has seen itself, and why.
+    // Without Prometheus, the dash shows the history that it has recorded itself, and the reason.
     drop(prometheus);
     let history = wait_for("what the dash has seen", &|history| history["source"] == "dash")?;
     ensure!(history["error"].as_str().is_some_and(|error| !error.is_empty()), "{history:#}");

@@ -98,11 +98,11 @@ fn the_page_shows_at_once_which_canary_fails_and_whose_egress_is_refused() -> Re
     page.wait("document.querySelector('svg.graph .edge.refused') != null")?;
     page.wait("document.querySelectorAll('svg.graph .node').length > 8")?;
 
-    // A click leads to the rule.
+    // A click on a problem leads to its rule.
     page.evaluate("document.querySelector('.problem-list a').click()")?;
     page.wait("document.activeElement.dataset.rule === 'reviews'")?;
 
-    // The numbers change.
+    // The numbers are updated.
     let total = "[...document.querySelectorAll('#routes tbody tr')].map((row) => row.innerText).join('|')";
     let before = page.wait(total)?;
     page.wait(&format!("{total} !== {before}"))?;

@@ -1,4 +1,5 @@
-//! Names that whoever writes a policy, a request or an admin interface chooses: they are text, and long ones are not cut off.
+//! Names that others choose, in policies, requests and admin interfaces: the page shows them as text, and does not cut off
+//! long ones.
 
 use std::fs;
 
@@ -8,15 +9,15 @@ use serde_json::{Value, json};
 
 use super::{check_accessible, check_quiet, text};
 
-/// It would run, were it taken for HTML.
+/// A script would run if the page interpreted this as HTML.
 const MARKUP: &str = "<img src=x onerror=\"window.taken=1\">";
 
-/// A long word without a place to break.
+/// A long word at which a line cannot break.
 fn long(start: &str) -> String {
     format!("{start}-{}", "x".repeat(200))
 }
 
-/// The policy of a plugin in which `name` makes every name out of a word.
+/// A policy in which all names are made by `name` from a word.
 fn policy(name: &dyn Fn(&str) -> String) -> Value {
     json!({
         "egress": {"rules": [{"name": name("rule"), "owner": name("owner"), "reason": name("reason"), "expires": "2099-01-01T00:00:00Z",
@@ -27,7 +28,7 @@ fn policy(name: &dyn Fn(&str) -> String) -> Value {
     })
 }
 
-/// An admin interface with such names, whose counters go on.
+/// A simulated admin interface with such names and with increasing counters.
 fn admin(name: impl Fn(&str) -> String) -> Result<Upstream> {
     let part = |text: &str| -> String {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
@@ -70,7 +71,7 @@ fn line(name: impl Fn(&str) -> String) -> String {
     .to_string()
 }
 
-/// Nothing of a name became an element, and nothing ran.
+/// Checks that no part of a name became an element, and that no script ran.
 fn check_text(page: &mut Page, what: &str) -> Result<()> {
     let made = page.evaluate(
         "[window.taken ?? null, document.querySelectorAll('img, iframe, object, embed, script:not([src]), [onerror]').length]",
@@ -81,7 +82,7 @@ fn check_text(page: &mut Page, what: &str) -> Result<()> {
 
 const DIALOG: &str = "document.querySelector('#inspect')";
 
-/// Opens each rule from each table by its button, by the keyboard, and gives what is shown to `check`.
+/// Opens the first rule of each table with the keyboard, and calls `check` while it is shown.
 fn open_all(page: &mut Page, mut check: impl FnMut(&mut Page, &str) -> Result<()>) -> Result<()> {
     for (section, word) in
         [("egress", "rule"), ("rateLimits", "limit"), ("routes", "way"), ("canaries", "canary"), ("decisions", "rule")]
@@ -113,7 +114,7 @@ fn names_are_text_wherever_they_come_from() -> Result<()> {
     let dash = Dash::start(&sources)?;
     let mut page = browser.page(1440, 900)?;
     page.open(&dash.url())?;
-    // Each of them is on the page as it is written.
+    // The page shows each name as it is written.
     for (section, words) in [
         ("egress", &["rule", "owner", "reason", "host"][..]),
         ("rateLimits", &["limit"]),
@@ -166,7 +167,8 @@ fn long_names_fit_from_phones_to_walls_and_a_chosen_theme_stays() -> Result<()> 
     }
     page.size(1440, 900)?;
 
-    // The system says light, the person dark; that holds when the page is opened again, until they say otherwise.
+    // The system prefers light, and the user selects dark. The selection is kept when the page is opened again, until the
+    // user changes it.
     let ground = "getComputedStyle(document.body).backgroundColor";
     let light = page.evaluate(ground)?;
     let choose = |theme: &str| {

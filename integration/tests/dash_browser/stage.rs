@@ -28,7 +28,7 @@ pub(crate) fn ingress() -> Value {
         "canaries": [
             {"name": "reviews", "matches": [{"path": {"type": "PathPrefix", "value": "/reviews"}}],
              "variants": [{"name": "v1", "weight": 3, "route": "stable"}, {"name": "v2", "weight": 1, "route": "reviews-v2"}],
-             "rollback": {"variant": "v2", "to": "v1", "window": "60s", "minRequests": 10, "errorPercent": 20, "cooldown": "1h"}},
+             "rollback": {"variant": "v2", "to": "v1", "window": "1h", "minRequests": 10, "errorPercent": 20, "cooldown": "1h"}},
             {"name": "checkout", "matches": [{"path": {"type": "PathPrefix", "value": "/checkout"}}],
              "variants": [{"name": "current", "weight": 1, "route": "stable"}, {"name": "next", "weight": 0, "route": "beta"}],
              "ramp": {"variant": "next", "startsAt": started,

@@ -1,4 +1,4 @@
-//! An access log in a file, as a real Envoy writes it: it is rotated, cut, and others write into it.
+//! An access log in a file that a real Envoy writes: the file is rotated and truncated, and others write to it.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::demo::json::of_yaml;
-use penstock_integration::{Bootstrap, Dash, Listener, Route, WasmFilter, workspace};
+use penstock_integration::{Bootstrap, Dash, Listener, PATIENCE, Route, WasmFilter, workspace};
 use serde_json::{Value, json};
 
 use super::feed::{get, send};
@@ -37,7 +37,7 @@ fn a_log_of_envoy_is_followed_when_it_is_rotated_cut_and_written_into_by_others(
             if wanted(&answer) {
                 return Ok(answer);
             }
-            ensure!(started.elapsed() < Duration::from_secs(30), "never {what}: {answer:#}");
+            ensure!(started.elapsed() < PATIENCE, "never {what}: {answer:#}");
             thread::sleep(Duration::from_millis(100));
         }
     };
@@ -60,7 +60,7 @@ fn a_log_of_envoy_is_followed_when_it_is_rotated_cut_and_written_into_by_others(
             == (&json!("egress"), &json!("hostNotAllowed"), &json!("/x")),
         "{first}"
     );
-    // What Shadow held back has its rule as well.
+    // A request that exceeds a limit in mode Shadow is shown with its rule, too.
     for _ in 0..2 {
         ensure!(send(at, &get("cards.example.com:80", "/"))? == 200);
     }
@@ -71,7 +71,7 @@ fn a_log_of_envoy_is_followed_when_it_is_rotated_cut_and_written_into_by_others(
             .any(|one| one["outcome"] == "heldBack" && one["rule"] == "soft" && one["reason"] == "limited")
     })?;
 
-    // As logrotate does it: Envoy writes to the old file until it is told.
+    // Rotated as logrotate does: Envoy writes to the old file until it is told to reopen its logs.
     fs::rename(&path, folder.path().join("access.log.1"))?;
     File::create(&path)?;
     refuse("between")?;
@@ -80,7 +80,7 @@ fn a_log_of_envoy_is_followed_when_it_is_rotated_cut_and_written_into_by_others(
     refuse("rotated")?;
     wait_for("a line of the new file", &has("rotated"))?;
 
-    // Others write into it: junk, and a line that is too long.
+    // Another program writes junk and a line that is too long.
     let mut other = File::options().append(true).open(&path)?;
     other.write_all(&[0xff, 0xfe, 0, b'\n'])?;
     other.write_all(&[b"{\"method\": \"".as_slice(), &vec![b'x'; 200_000], b"\n"].concat())?;
@@ -89,14 +89,14 @@ fn a_log_of_envoy_is_followed_when_it_is_rotated_cut_and_written_into_by_others(
     refuse("after-junk")?;
     wait_for("a line after the junk", &has("after-junk"))?;
 
-    // Cut, as copytruncate does it.
+    // Truncated, as `copytruncate` of logrotate does.
     let length = fs::metadata(&path)?.len();
     File::options().write(true).open(&path)?.set_len(0)?;
     thread::sleep(Duration::from_millis(500));
     refuse("cut")?;
     let answer = wait_for("a line after the cut", &has("cut"))?;
     ensure!(fs::metadata(&path)?.len() < length, "Envoy does not append");
-    // Each of them once.
+    // Each line is shown once.
     let hosts: Vec<&str> =
         answer["decisions"].as_array().context("no list")?.iter().filter_map(|one| one["host"].as_str()).collect();
     let of = |host: &str| hosts.iter().filter(|one| one.starts_with(host)).count();

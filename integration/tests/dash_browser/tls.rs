@@ -1,4 +1,4 @@
-//! Access logs over TLS: from Envoys that show a certificate, and from nobody else.
+//! Access logs over TLS: the dash accepts them only from Envoys with a certificate of its CA.
 
 use std::fs;
 use std::path::Path;
@@ -7,26 +7,26 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::Dash;
 use penstock_integration::control_plane::free_port;
+use penstock_integration::{Dash, PATIENCE};
 use serde_json::{Value, json};
 
 use super::feed::{envoy_over, get, send};
 use super::states::hash;
 
-/// A certificate authority with certificates for a name, in PEM.
+/// A certificate authority.
 struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
 
 impl Authority {
     fn new() -> Result<Authority> {
         let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        // Otherwise its subject is that of the certificates that it signs, and they look signed by themselves.
+        // Without a name of its own, it would have the same subject as its certificates, which would look self-signed.
         parameters.distinguished_name.push(rcgen::DnType::CommonName, "the authority");
         Ok(Authority(rcgen::CertifiedIssuer::self_signed(parameters, rcgen::KeyPair::generate()?)?))
     }
 
-    /// Writes `<file>.pem` and `<file>.key`.
+    /// Writes a certificate for `name` and its key to `<file>.pem` and `<file>.key`.
     fn issue(&self, folder: &Path, file: &str, name: &str) -> Result<()> {
         let key = rcgen::KeyPair::generate()?;
         let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.0)?;
@@ -35,7 +35,7 @@ impl Authority {
     }
 }
 
-/// Envoy's side of the connection, as docs/dash.md has it.
+/// The transport socket of Envoy's cluster, as in docs/dash.md.
 fn transport(folder: &Path, certificate: &str) -> Value {
     let file = |name: &str| json!({"filename": folder.join(name).display().to_string()});
     json!({"name": "envoy.transport_sockets.tls", "typed_config": {
@@ -73,7 +73,7 @@ fn access_logs_come_over_tls_from_envoys_with_a_certificate_and_from_no_other() 
     let tls = ureq::tls::TlsConfig::builder()
         .root_certs(ureq::tls::RootCerts::new_with_certs(&[certificate("ca.pem")?]))
         .client_cert(Some(ureq::tls::ClientCert::new_with_certs(&[certificate("edge.pem")?], key)))
-        // The page is asked by its address here.
+        // The test connects to an address, for which the certificate is not valid.
         .disable_verification(true)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build();
@@ -87,11 +87,11 @@ fn access_logs_come_over_tls_from_envoys_with_a_certificate_and_from_no_other() 
     let started = Instant::now();
     while decisions()?["decisions"].as_array().is_none_or(Vec::is_empty) {
         let stats = || known.admin().stats("cluster.penstock-dash.ssl");
-        ensure!(started.elapsed() < Duration::from_secs(30), "nothing came: {:?}", stats()?);
+        ensure!(started.elapsed() < PATIENCE, "nothing came: {:?}", stats()?);
         ensure!(send(known.address("ingress")?, &get("known.example.net", "/"))? == 403);
         thread::sleep(Duration::from_millis(200));
     }
-    // Envoy counts the failed connections of the other one, and none of its lines came.
+    // The connections of the other Envoy fail, which it counts, and none of its lines arrives.
     let started = Instant::now();
     let fails = ["ssl.connection_error", "upstream_cx_destroy_with_active_rq"];
     while !fails
@@ -99,7 +99,7 @@ fn access_logs_come_over_tls_from_envoys_with_a_certificate_and_from_no_other() 
         .any(|name| unknown.admin().stat(&format!("cluster.penstock-dash.{name}")).is_ok_and(|count| count > 0))
     {
         let stats = || unknown.admin().stats("cluster.penstock-dash");
-        ensure!(started.elapsed() < Duration::from_secs(30), "the stranger is connected: {:?}", stats()?);
+        ensure!(started.elapsed() < PATIENCE, "the stranger is connected: {:?}", stats()?);
         ensure!(send(unknown.address("ingress")?, &get("unknown.example.net", "/"))? == 403);
         thread::sleep(Duration::from_millis(200));
     }

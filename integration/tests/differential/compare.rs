@@ -12,12 +12,14 @@ const OF_ENVOY: [&str; 3] = ["x-request-id", "x-forwarded-proto", "x-envoy-exter
 
 type Names = BTreeMap<String, Vec<String>>;
 
-/// The difference between the response and the decision, or `None` when they agree.
+/// The difference between the response and the decision, or `None` when they agree. `skew` is how many seconds the two
+/// clocks may be apart.
 pub fn difference(
     protocol: Protocol,
     request: &WireRequest,
     decision: &WireDecision,
     response: &HttpResponse,
+    skew: u64,
 ) -> Option<String> {
     let came_through = response.header(CAME_THROUGH).is_some();
     let is_head = request.method == "HEAD";
@@ -56,7 +58,7 @@ pub fn difference(
         }
     }
     for (name, value) in &decision.response_headers {
-        if !response.values(name).any(|found| is_alike(name, &found, value)) {
+        if !response.values(name).any(|found| is_alike(name, &found, value, skew)) {
             wrong.push(format!(
                 "the response has {name}: {:?}, not {value:?}",
                 response.values(name).collect::<Vec<_>>()
@@ -110,7 +112,7 @@ fn seen(response: &HttpResponse) -> Names {
 }
 
 /// Removes what is random or depends on time: ids and seconds.
-fn is_alike(name: &str, found: &str, expected: &str) -> bool {
+fn is_alike(name: &str, found: &str, expected: &str, skew: u64) -> bool {
     if name == "set-cookie" {
         let rest = |cookie: &str| cookie.split_once(';').map(|(_, rest)| rest.to_owned());
         let key = |cookie: &str| cookie.split_once('=').map(|(key, _)| key.to_owned());
@@ -137,8 +139,8 @@ fn is_alike(name: &str, found: &str, expected: &str) -> bool {
     let (found, expected) = (parts(found), parts(expected));
     found.len() == expected.len()
         && found.iter().zip(&expected).all(|(one, other)| match (one.parse::<u64>(), other.parse::<u64>()) {
-            // Compares the seconds until a limit has room again: the two clocks are read some milliseconds apart.
-            (Ok(one), Ok(other)) => one.abs_diff(other) <= u64::from(one > 60),
+            // Small numbers are no seconds until a limit has room again.
+            (Ok(one), Ok(other)) => one.abs_diff(other) <= if one > 60 { skew } else { 0 },
             _ => one == other,
         })
 }

@@ -1,6 +1,6 @@
 //! The platform's plugin and the team's plugin in one chain: a request passes when both allow it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::eventually;
 use penstock_integration::http::HttpRequest;
 use penstock_integration::workspace;
@@ -46,6 +46,14 @@ fn in_the_listener() -> Result<String> {
     Ok(format!("{before}value: '{}'\n{after}", ceiling()).replace("/modules/suite.wasm", &module))
 }
 
+/// Whether the EnvoyExtensionPolicy of this version has `mergeType`: from Envoy Gateway 1.9 on.
+fn can_merge(site: &Site) -> Result<bool> {
+    let name = "envoyextensionpolicies.gateway.envoyproxy.io";
+    let resource = site.cluster.get("customresourcedefinition", "default", name)?;
+    let spec = resource.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties");
+    Ok(spec.context("no fields")?.get("mergeType").is_some())
+}
+
 fn send(method: &str, path: &str) -> HttpRequest {
     HttpRequest::new(method, "shop.example.com", path)
 }
@@ -82,9 +90,17 @@ fn a_teams_policy_on_a_route_takes_the_place_of_the_gateways_and_these_ways_keep
         site.answers("GET", "/b", 200)
     })?;
 
+    let merges = can_merge(&site)?;
     for merge in [None, Some("StrategicMerge"), Some("JSONMerge")] {
+        let on_route = policy("team", "HTTPRoute", std::slice::from_ref(&team), merge);
+        if merge.is_some() && !merges {
+            eprintln!("- a policy on the route, mergeType {merge:?}: this version does not have the field");
+            let refusal = site.cluster.apply(&on_route).err().map(|error| error.to_string()).unwrap_or_default();
+            ensure!(refusal.contains(".spec.mergeType: field not declared in schema"), "{refusal}");
+            continue;
+        }
         eprintln!("- a policy on the route, mergeType {merge:?}: the platform's plugin no longer runs");
-        site.cluster.apply(&policy("team", "HTTPRoute", std::slice::from_ref(&team), merge))?;
+        site.cluster.apply(&on_route)?;
         eventually("the team's plugin alone", || {
             site.answers("GET", "/b", 403)?;
             site.answers("POST", "/a", 200)

@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use penstock_integration::control_plane::{
     Access, Cluster, EnvoyGateway, Registry, Tokens, eventually, free_port, hosts, with_hosts,
 };
 use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
-use penstock_integration::{TokenSigner, Traffic, Upstream, UpstreamReply, workspace};
+use penstock_integration::{
+    RENDERED_POLICY, TokenSigner, Traffic, Upstream, UpstreamReply, shop, shop_splits_and_limits, workspace,
+};
 use serde_json::{Value, json};
 
 mod chain;
+mod decisions;
 mod native;
 mod rendered;
 
@@ -126,10 +129,10 @@ impl Site {
         Ok(())
     }
 
-    /// The output of `penstock render` for [`RENDERED`] and the Gateway.
+    /// The output of `penstock render` for [`RENDERED_POLICY`] and the Gateway.
     fn rendered(&self, arguments: &[&str]) -> Result<String> {
         let policy = self.cluster.folder().join("policy.yaml");
-        fs::write(&policy, RENDERED)?;
+        fs::write(&policy, RENDERED_POLICY)?;
         let service = |route: &str, name: &str| format!("--service={route}={name}:{}", self.service_port);
         let services = [
             service("stable", "shop-stable"),
@@ -192,18 +195,6 @@ impl Site {
     }
 }
 
-/// The policy that the tests of `penstock render` deploy.
-const RENDERED: &str = "\
-rateLimits:
-- {name: per-user, matches: [{path: {value: /limited}}], key: [{header: x-user}], limit: {requests: 1, per: 1h}}
-routes:
-  default: stable
-  rules:
-  - {name: beta-users, matches: [{headers: [{name: x-user-group, value: beta}]}], route: beta}
-canaries:
-- {name: reviews, matches: [{path: {value: /reviews}}], variants: [{name: v1, weight: 0}, {name: v2, weight: 1}]}
-";
-
 /// Applies the shipped log format and stats tags to all Gateways.
 fn observe(cluster: &Cluster) -> Result<()> {
     let path = workspace::root().join("envoy-configs/gateway/observability").display().to_string();
@@ -225,10 +216,6 @@ fn push(registry: &Registry, module: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn shop(path: &str) -> HttpRequest {
-    HttpRequest::get(path).at("shop.example.com")
-}
-
 fn is_from(upstream: &str, response: &HttpResponse) -> bool {
     response.header("x-upstream").as_deref() == Some(upstream)
 }
@@ -247,21 +234,7 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     site.expect("the stable route", &shop("/"), "shop-stable")?;
     site.expect("the beta route", &beta("x-user-group"), "shop-beta")?;
     ensure!(is_from("shop-stable", &site.ask(&beta("x-penstock-route"))?), "a client chose its route");
-    let mut both = [0, 0];
-    for user in 0..60 {
-        let request = shop("/reviews").header("x-user-id", format!("user-{user}"));
-        let first = site.ask(&request)?.header("x-upstream");
-        ensure!(first == site.ask(&request)?.header("x-upstream"), "user {user} changed sides");
-        match first.as_deref() {
-            Some("reviews-v1") => both[0] += 1,
-            Some("reviews-v2") => both[1] += 1,
-            other => bail!("the canary's requests went to {other:?}"),
-        }
-    }
-    ensure!(both[0] > 40 && both[1] > 0, "not 90 to 10: {both:?}");
-    let greedy = shop("/").header("x-user-id", "greedy");
-    let refused = (0..130).map(|_| site.ask(&greedy)).find(|answer| !answer.as_ref().is_ok_and(|it| it.status == 200));
-    ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
+    shop_splits_and_limits(|request| site.ask(request))?;
     // A host without a route never reaches the filter, because a filter is enabled by a route.
     ensure!(site.ask(&shop("/").at("other.example.com"))?.status == 404);
 
@@ -334,6 +307,8 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
         Ok(())
     })?;
 
+    decisions::reach_the_dash(&site, &proxy)?;
+
     eprintln!("- from a registry that wants tokens");
     let tokens = Tokens::start()?;
     let closed = Registry::start(&tokens.access())?;
@@ -401,23 +376,31 @@ fn another_suite(folder: &Path) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-#[test]
-#[ignore = "needs `make control-planes`; `make e2e` runs it"]
-fn rules_and_limits_go_by_the_claims_of_a_security_policy() -> Result<()> {
-    let site = Site::start()?;
-    let signer = TokenSigner::new()?;
-    let provider = json!({
+/// Verifies the signer's tokens at the Gateway if a request has one, and writes these claims into headers.
+fn security_policy(signer: &TokenSigner, claims: Option<Value>) -> Value {
+    let mut provider = json!({
         "name": "example", "issuer": TokenSigner::ISSUER,
         "localJWKS": {"type": "Inline", "inline": signer.jwks().to_string()},
     });
-    let security = json!({
+    if let (Some(claims), Some(fields)) = (claims, provider.as_object_mut()) {
+        fields.insert("claimToHeaders".to_owned(), claims);
+    }
+    json!({
         "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy",
         "metadata": {"name": "tokens", "namespace": "shop"},
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "shop"}],
             "jwt": {"optional": true, "providers": [provider]},
         },
-    });
+    })
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn rules_and_limits_go_by_the_claims_of_a_security_policy() -> Result<()> {
+    let site = Site::start()?;
+    let signer = TokenSigner::new()?;
+    let security = security_policy(&signer, None);
     site.apply(
         "image",
         &[

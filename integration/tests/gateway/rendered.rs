@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{Site, is_from, shop};
 
-/// What leaves: to one host outside, and to a name for the gateway itself, at this port.
+/// An egress policy that allows one external host, and a name for the gateway itself, at this port.
 fn egress(port: u16) -> String {
     let (outside, _) = OUTSIDE;
     format!(
@@ -21,7 +21,7 @@ fn egress(port: u16) -> String {
     )
 }
 
-/// The Gateway for what leaves, at this port, and the host outside at the other.
+/// Tests the egress Gateway, which listens on the port `gateway`; the external host listens on the port `outside`.
 fn lets_out_what_the_policy_allows(site: &Site, gateway: u16, outside: u16) -> Result<()> {
     let (name, address) = OUTSIDE;
     let _upstream = Upstream::at((address, outside).into(), |_| {
@@ -44,7 +44,7 @@ fn lets_out_what_the_policy_allows(site: &Site, gateway: u16, outside: u16) -> R
         let response = ask(method, &authority)?;
         ensure!(response.status == 403 && !response.text().contains("RBAC"), "{method} {authority}: {response:?}");
     }
-    // As docs/envoy-gateway.md has it: Envoy Gateway's own refusal, whatever the policy allows.
+    // As documented in docs/envoy-gateway.md, Envoy Gateway refuses this itself, even if the policy allows it.
     let itself = ask("GET", &format!("localhost:{outside}"))?;
     ensure!(itself.status == 403 && itself.text() == "RBAC: access denied", "{itself:?}");
     Ok(())

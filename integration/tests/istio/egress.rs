@@ -2,18 +2,21 @@
 //! server.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{Access, IstioProxy, Pod, Role, eventually, free_port};
 use penstock_integration::http::{HttpRequest, HttpResponse};
-use penstock_integration::{Bootstrap, Listener, Route, workspace};
+use penstock_integration::{Bootstrap, Dash, Listener, Route, workspace};
 use serde_json::json;
 
 use crate::mesh::{Mesh, ask};
 
 /// The address of the gateway's Pod.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 97, 1);
+
+/// The address of the dash's Pod.
+const DASH: Ipv4Addr = Ipv4Addr::new(127, 0, 97, 4);
 
 /// The file of a certificate or key.
 fn pem(name: &str) -> std::path::PathBuf {
@@ -27,6 +30,32 @@ fn workload(mesh: &Mesh, account: &str, address: [u8; 4], port: u16) -> Result<I
     let mut proxy = pod.start(&mesh.cluster, &mesh.istio)?;
     proxy.wait_for_listener(port)?;
     Ok(proxy)
+}
+
+/// A dash to which the proxies of the mesh send their access log, as `istio/observability/decisions.yaml` says.
+fn dash(mesh: &Mesh, gateway: &IstioProxy) -> Result<Dash> {
+    let als = SocketAddr::from((DASH, free_port()?));
+    mesh.cluster.namespace("penstock-system", &[])?;
+    for object in [
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "penstock-dash", "namespace": "penstock-system"},
+            "spec": {
+                "selector": {"app": "penstock-dash"},
+                "ports": [{"name": "grpc-als", "port": 9912, "targetPort": als.port()}],
+            },
+        }),
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "metadata": {"name": "dash", "namespace": "penstock-system"},
+            "spec": {"address": DASH, "labels": {"app": "penstock-dash"}},
+        }),
+    ] {
+        mesh.cluster.apply(&object.to_string())?;
+    }
+    let telemetry = fs::read_to_string(workspace::root().join("istio/observability/decisions.yaml"))?;
+    mesh.cluster.apply(&telemetry)?;
+    let admin = gateway.admin().address();
+    Dash::start(&["--envoy".to_owned(), format!("mesh=http://{admin}"), "--als".to_owned(), format!("mesh={als}")])
 }
 
 fn refused_for(response: &HttpResponse, reason: &str) -> bool {
@@ -108,6 +137,7 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
     })?;
     let requests = || outside.admin().stat("http.outside.downstream_rq_total");
     let before = requests()?;
+    let dash = dash(&mesh, &proxy)?;
     for (request, reason) in [
         (HttpRequest::new("GET", "evil.test", "/"), "hostNotAllowed"),
         (HttpRequest::new("DELETE", "api.stripe.com", "/v1/charges"), "methodNotAllowed"),
@@ -116,6 +146,16 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
         let response = ask(plain, &request)?;
         ensure!(refused_for(&response, reason), "{reason}: {response:?}");
     }
+    eprintln!("- the gateway sends its refusals to the dash");
+    eventually("a refusal on the dash", || {
+        ask(plain, &HttpRequest::new("DELETE", "api.stripe.com", "/v1/charges"))?;
+        let refusals = dash.refusals("mesh")?;
+        let refusal = refusals.iter().find(|it| it["reason"] == "methodNotAllowed").context("none yet")?;
+        let facts = ["namespace", "section", "host", "caller"].map(|name| refusal[name].as_str().unwrap_or_default());
+        let caller = "spiffe://cluster.local/ns/payments/sa/checkout";
+        ensure!(facts == ["istio-system", "egress", "api.stripe.com", caller], "{refusal:#}");
+        Ok(())
+    })?;
     // REGISTRY_ONLY: the sidecar does not forward hosts that the mesh does not know.
     let unknown = ask(plain, &HttpRequest::new("GET", "unknown.test", "/"))?;
     ensure!(unknown.status == 502 && unknown.body.is_empty(), "{unknown:?}");

@@ -4,10 +4,10 @@
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{Access, Pod, Role, Tokens, eventually, free_port};
 use penstock_integration::http::{HttpRequest, HttpResponse};
-use penstock_integration::{Traffic, workspace};
+use penstock_integration::{Traffic, shop, shop_splits_and_limits, workspace};
 use serde_json::json;
 
 mod chain;
@@ -20,10 +20,6 @@ mod rendered;
 mod waypoint;
 
 use mesh::{Mesh, ask, is_from, upstream};
-
-fn shop(path: &str) -> HttpRequest {
-    HttpRequest::get(path).at("shop.example.com")
-}
 
 /// The suite with different bytes: a custom section that is ignored.
 fn another_suite(folder: &std::path::Path) -> Result<String> {
@@ -40,25 +36,7 @@ fn the_policy_of_the_manifest_decides(mesh: &Mesh) -> Result<()> {
     mesh.expect("the beta route", &shop("/").header("x-user-group", "beta"), is_from("shop-beta"))?;
     let forged = mesh.ask(&shop("/").header("x-penstock-route", "beta"))?;
     ensure!(is_from("shop-stable")(&forged), "a client chose its route: {forged:?}");
-
-    let mut both = [0, 0];
-    for user in 0..60 {
-        let request = shop("/reviews").header("x-user-id", format!("user-{user}"));
-        let first = mesh.ask(&request)?.header("x-upstream");
-        ensure!(first == mesh.ask(&request)?.header("x-upstream"), "user {user} changed sides");
-        match first.as_deref() {
-            Some("reviews-v1") => both[0] += 1,
-            Some("reviews-v2") => both[1] += 1,
-            other => bail!("the canary's requests went to {other:?}"),
-        }
-    }
-    ensure!(both[0] > 40 && both[1] > 0, "not 90 to 10: {both:?}");
-
-    let greedy = shop("/").header("x-user-id", "greedy");
-    let refused =
-        (0..130).map(|_| mesh.ask(&greedy)).find(|response| !response.as_ref().is_ok_and(|it| it.status == 200));
-    ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
-    Ok(())
+    shop_splits_and_limits(|request| mesh.ask(request))
 }
 
 #[test]

@@ -6,30 +6,22 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{Access, Pod, Role, eventually, free_port};
 use penstock_integration::http::HttpRequest;
-use penstock_integration::{Upstream, workspace};
+use penstock_integration::{RENDERED_POLICY, Upstream, workspace};
 use serde_json::json;
 
 use crate::mesh::{Mesh, ask, is_from};
 use crate::shop;
 
-/// A policy with all four sections, for the services of [`Mesh`].
-const POLICY: &str = r"
+/// Makes [`RENDERED_POLICY`] a policy with all four sections.
+const EGRESS: &str = "\
 egress:
   rules:
   - {name: payments, to: [{host: payments.example.com, ports: [443]}]}
-rateLimits:
-- {name: per-user, matches: [{path: {value: /limited}}], key: [{header: x-user}], limit: {requests: 1, per: 1h}}
-routes:
-  default: stable
-  rules:
-  - {name: beta-users, matches: [{headers: [{name: x-user-group, value: beta}]}], route: beta}
-canaries:
-- {name: reviews, matches: [{path: {value: /reviews}}], variants: [{name: v1, weight: 0}, {name: v2, weight: 1}]}
 ";
 
 fn rendered(mesh: &Mesh, target: &str) -> Result<String> {
     let policy = mesh.cluster.folder().join("policy.yaml");
-    fs::write(&policy, POLICY)?;
+    fs::write(&policy, [EGRESS, RENDERED_POLICY].concat())?;
     let image = |module: &str| format!("oci://{}/penstock/{module}:0.1.0", mesh.registry.address());
     let output = std::process::Command::new(workspace::dist().join("penstock"))
         .arg("render")

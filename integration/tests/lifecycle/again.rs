@@ -6,7 +6,7 @@ use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
-use crate::{remaining, transitions};
+use crate::remaining;
 
 fn limit(requests: u32) -> Value {
     json!({"name": "all", "key": [], "limit": {"requests": requests, "per": "24h"}, "quotaHeaders": "Draft03"})
@@ -38,7 +38,7 @@ fn a_request_that_envoy_retries_is_one_request_for_limits_and_breakers() -> Resu
     }
     assert_eq!(upstream.requests(), 18, "three attempts each");
     assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status, 429);
-    assert_eq!(transitions(&envoy)?, [""; 0]);
+    assert_eq!(envoy.transitions()?, [""; 0]);
     for attempt in upstream.all() {
         assert_eq!(attempt.values("x-penstock-route"), ["v"], "a retry keeps what was decided");
     }

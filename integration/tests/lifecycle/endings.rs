@@ -8,7 +8,7 @@ use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol, 
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
-use crate::{HeadServer, eventually, remaining, transitions};
+use crate::{HeadServer, remaining, wait_until};
 
 /// A policy with a cookie for each user, a limit, and a breaker that opens at the second failure.
 fn policy() -> Value {
@@ -49,7 +49,7 @@ fn interim_responses_do_not_affect_the_final_one() -> Result<()> {
     connection.send(b"body")?;
     let response = connection.receive(false)?;
     assert_eq!((response.status, response.values("set-cookie").count()), (200, 1), "{response:?}");
-    assert_eq!(transitions(&envoy)?, [""; 0]);
+    assert_eq!(envoy.transitions()?, [""; 0]);
     envoy.check_healthy()
 }
 
@@ -68,13 +68,13 @@ fn a_response_before_the_end_of_the_request_counts_by_its_status() -> Result<()>
     for _ in 0..4 {
         assert_eq!(upload(&refuses)?, 413);
     }
-    assert_eq!(transitions(&refuses)?, [""; 0]);
+    assert_eq!(refuses.transitions()?, [""; 0]);
     refuses.check_healthy()?;
     let (mut fails, _upstream) = early(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
     for _ in 0..2 {
         assert_eq!(upload(&fails)?, 503);
     }
-    eventually("two failures are told", || Ok(transitions(&fails)?.len() == 1))?;
+    wait_until("two failures are told", || Ok(fails.transitions()?.len() == 1))?;
     fails.check_healthy()
 }
 
@@ -113,12 +113,12 @@ fn a_client_that_leaves_consumes_its_limit_and_is_not_a_failure() -> Result<()> 
         let before = upstream.requests();
         let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
         connection.abandon(&HttpRequest::get("/hang"), || {
-            eventually("the upstream has it", || Ok(upstream.requests() > before))
+            wait_until("the upstream has it", || Ok(upstream.requests() > before))
         })?;
-        eventually("Envoy has seen it leave", || Ok(envoy.admin().stat("http.ingress.downstream_rq_active")? == 0))?;
+        wait_until("Envoy has seen it leave", || Ok(envoy.admin().stat("http.ingress.downstream_rq_active")? == 0))?;
     }
     let response = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?;
     assert_eq!((response.status, remaining(&response)), (200, Some(95)), "{response:?}");
-    assert_eq!(transitions(&envoy)?, [""; 0]);
+    assert_eq!(envoy.transitions()?, [""; 0]);
     envoy.check_healthy()
 }

@@ -5,7 +5,7 @@ use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Answer, Bootstrap, GrpcServer, Listener, Route, WasmFilter, grpc_cluster};
 use serde_json::json;
 
-use crate::{eventually, transitions};
+use crate::wait_until;
 
 #[test]
 fn a_call_that_fails_in_its_trailers_or_headers_is_a_failure_for_breakers() -> Result<()> {
@@ -41,12 +41,12 @@ fn a_call_that_fails_in_its_trailers_or_headers_is_a_failure_for_breakers() -> R
         }
         let what = format!("{answer:?} as {content_type}");
         if fails {
-            eventually(&what, || Ok(transitions(&envoy)?.len() == 1))?;
+            wait_until(&what, || Ok(envoy.transitions()?.len() == 1))?;
             let line = "rule calls: route eu: 6 of 6 requests failed: all go to us, a probe follows in 3600 s";
-            assert_eq!(transitions(&envoy)?, [line], "{what}");
+            assert_eq!(envoy.transitions()?, [line], "{what}");
         } else {
             assert_eq!(http::send(Protocol::Http2, envoy.ingress()?, &request)?.status, 200);
-            assert_eq!((transitions(&envoy)?, server.calls()), (vec![], 7), "{what}");
+            assert_eq!((envoy.transitions()?, server.calls()), (vec![], 7), "{what}");
         }
         envoy.check_healthy()?;
     }

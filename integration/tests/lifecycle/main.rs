@@ -1,7 +1,7 @@
 //! The life of requests in a real Envoy: retries, internal redirects, upgrades, early responses, clients that leave,
 //! and policies that change during a request.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod again;
 mod clients;
@@ -15,28 +15,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use penstock_integration::Envoy;
 use penstock_integration::http::HttpResponse;
-
-/// Waits until `holds` is true; otherwise returns an error that names the condition.
-fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let started = Instant::now();
-    while !holds()? {
-        ensure!(started.elapsed() < Duration::from_secs(30), "in half a minute it did not come about: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-/// The log lines of breakers so far.
-fn transitions(envoy: &Envoy) -> Result<Vec<String>> {
-    let log = envoy.log()?;
-    let told = log.lines().filter_map(|line| line.rsplit_once("penstock: ")).map(|(_, line)| line.to_owned());
-    Ok(told.filter(|line| line.starts_with("rule ") || line.starts_with("canary ")).collect())
-}
+use penstock_integration::wait_until;
 
 /// How many more requests with this key a limit with `quotaHeaders: Draft03` passes.
 fn remaining(response: &HttpResponse) -> Option<u64> {

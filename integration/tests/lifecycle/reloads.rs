@@ -10,7 +10,7 @@ use penstock_integration::{
 };
 use serde_json::{Value, json};
 
-use crate::{eventually, transitions};
+use crate::wait_until;
 
 /// All requests go to `route` when the service allows them.
 fn asking(route: &str) -> Value {
@@ -47,7 +47,7 @@ fn a_request_that_waits_for_the_service_is_decided_by_the_policy_it_started_with
             for next in ["other policy", "without the section", "another module"] {
                 let asked = service.calls();
                 let client = sent(&envoy, protocol, HttpRequest::new("POST", "a.test", "/").body("some body"))?;
-                eventually("the service is asked", || Ok(service.calls() > asked))?;
+                wait_until("the service is asked", || Ok(service.calls() > asked))?;
                 let to_new = json!({"routes": {"default": "new"}});
                 let reloaded = match next {
                     "other policy" => envoy.reload("penstock", asking("new"))?,
@@ -89,7 +89,7 @@ fn a_response_whose_breaker_was_removed_is_not_counted() -> Result<()> {
     for protocol in Protocol::ALL {
         let before = upstream.requests();
         let client = sent(&envoy, protocol, HttpRequest::get("/"))?;
-        eventually("the upstream has it", || Ok(upstream.requests() > before))?;
+        wait_until("the upstream has it", || Ok(upstream.requests() > before))?;
         // First another threshold, which makes another breaker; then none at all.
         match protocol {
             Protocol::Http1 => {
@@ -104,6 +104,6 @@ fn a_response_whose_breaker_was_removed_is_not_counted() -> Result<()> {
         assert_eq!(response.header("x-by").as_deref(), Some("the policy of its beginning"), "{protocol}");
     }
     // The first failure opened the first breaker, which no policy uses any more.
-    assert!(transitions(&envoy)?.len() <= 1, "{:?}", transitions(&envoy)?);
+    assert!(envoy.transitions()?.len() <= 1, "{:?}", envoy.transitions()?);
     envoy.check_healthy()
 }

@@ -5,7 +5,7 @@ use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol, 
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
-use crate::{HeadServer, eventually, transitions};
+use crate::{HeadServer, wait_until};
 
 const SWITCHES: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nhello";
 
@@ -58,8 +58,8 @@ fn an_upgrade_is_counted_once_is_no_failure_and_keeps_the_headers_of_the_policy(
     assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &request)?.status, 429);
     assert_eq!(upstream.requests(), 2);
     // The breaker counts upgraded connections when they close, which they do here.
-    eventually("the tunnels have ended", || Ok(envoy.admin().stat("http.ingress.downstream_cx_active")? == 0))?;
-    assert_eq!(transitions(&envoy)?, [""; 0]);
+    wait_until("the tunnels have ended", || Ok(envoy.admin().stat("http.ingress.downstream_cx_active")? == 0))?;
+    assert_eq!(envoy.transitions()?, [""; 0]);
     envoy.check_healthy()
 }
 
@@ -71,7 +71,7 @@ fn an_extended_connect_is_decided_as_an_upgrade() -> Result<()> {
         let mut connection = ClientConnection::open(Protocol::Http2, envoy.ingress()?)?;
         let mut request = HttpRequest::new("CONNECT", "chat.test", "/");
         request.protocol = Some(b"websocket".to_vec());
-        connection.abandon(&request, || eventually("the upstream has it", || Ok(upstream.requests() == number)))?;
+        connection.abandon(&request, || wait_until("the upstream has it", || Ok(upstream.requests() == number)))?;
         let head = upstream.last();
         for line in ["x-penstock-route: v2", "x-plan: free", "upgrade: websocket"] {
             assert!(head.iter().any(|found| found == line), "{line}: {head:?}");

@@ -8,8 +8,6 @@ use penstock_integration::http::{self, HttpRequest, Protocol, h1, h2};
 use penstock_integration::{Answer, Bootstrap, GrpcServer, Listener, Route, Upstream, WasmFilter, grpc_cluster};
 use serde_json::{Value, json};
 
-use crate::transitions;
-
 /// A canary that is rolled back when half of its responses take longer than two seconds.
 fn timed(minimum: u32, limits: Value) -> Value {
     json!({
@@ -63,7 +61,7 @@ fn a_slow_upload_by_the_client_does_not_cause_a_rollback() -> Result<()> {
     for protocol in Protocol::ALL {
         assert_ne!(http::send(protocol, address, &HttpRequest::get("/"))?.text(), "v1");
     }
-    assert_eq!(transitions(&envoy)?, [""; 0]);
+    assert_eq!(envoy.transitions()?, [""; 0]);
     envoy.check_healthy()
 }
 
@@ -87,6 +85,6 @@ fn a_slow_rate_limit_service_does_not_cause_a_rollback() -> Result<()> {
         let response = http::send(protocol, envoy.ingress()?, &HttpRequest::new("POST", "a.test", "/").body("body"))?;
         assert_eq!(response.status, 200, "{protocol}: {response:?}");
     }
-    assert_eq!((service.calls(), transitions(&envoy)?), (2, vec![]));
+    assert_eq!((service.calls(), envoy.transitions()?), (2, vec![]));
     envoy.check_healthy()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
@@ -16,7 +16,7 @@ use penstock_integration::{
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::{assert_flawless, beside_others, eventually};
+use crate::{assert_flawless, beside_others, wait_until};
 
 /// How the server responds to a request for the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +185,8 @@ fn a_proxy_that_never_fetched_the_code_answers_503_and_forwards_nothing() -> Res
         thread::sleep(Duration::from_secs(1));
         assert_eq!(both(&envoy)?, [503, 503], "{manner:?}, the server is back");
         assert_eq!((asked, server.asked(), upstream.requests()), (2, 2, 0), "{manner:?}");
+        // docs/envoy.md quotes this line.
+        assert!(envoy.log()?.contains("Retry limit exceeded for fetching data from remote data source"), "{manner:?}");
         println!("no code at the start, {manner:?}: 503 for all, asked {asked} times, forwarded nothing");
     }
     Ok(())
@@ -235,12 +237,14 @@ fn new_code_that_cannot_be_fetched_is_refused_and_the_old_keeps_serving_where_en
         assert_eq!(named(&envoy)?.as_deref(), Some("v1"), "{manner:?}");
         other.set(Manner::Serves);
         // Envoy caches a failure for some seconds.
-        let waited = eventually("the new code", || {
+        let back = Instant::now();
+        wait_until("the new code", || {
             thread::sleep(Duration::from_millis(500));
             let attempt = attempts.next().context("no end of numbers")?;
             Ok(envoy.replace("penstock", attempt)? == Reload::Taken)
         })?;
-        eventually("the new module serves", || Ok(named(&envoy)?.is_none()))?;
+        let waited = back.elapsed();
+        wait_until("the new module serves", || Ok(named(&envoy)?.is_none()))?;
         traffic.wait_for(50)?;
         let tally = traffic.stop()?;
         assert_flawless(&tally, 100);

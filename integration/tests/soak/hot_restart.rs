@@ -8,7 +8,7 @@ use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
-use crate::{alone, assert_flawless, eventually};
+use crate::{alone, assert_flawless, wait_until};
 
 const LIMIT: usize = 25;
 
@@ -59,7 +59,7 @@ fn a_hot_restart_loses_no_request_and_egress_stays_closed_but_limits_and_breaker
     assert_eq!(passed(&envoy)?, LIMIT);
     assert_eq!(passed(&envoy)?, 0);
     let variant_is_out = |envoy: &Envoy| Ok(ask(envoy, Protocol::Http1, "broken.test")?.status == 200);
-    eventually("the broken variant is out", || variant_is_out(&envoy))?;
+    wait_until("the broken variant is out", || variant_is_out(&envoy))?;
 
     let traffic = Traffic::of(4, envoy.ingress()?, |client, number| {
         let (host, status) = [("always.test", 200), ("evil.test", 403), ("127.1", 400)][(client + number) % 3];
@@ -80,7 +80,7 @@ fn a_hot_restart_loses_no_request_and_egress_stays_closed_but_limits_and_breaker
         // Shared data belongs to a process: every client has its whole burst again, and the variant is tried again.
         assert_eq!(passed(&envoy)?, LIMIT, "epoch {epoch}");
         assert_eq!(ask(&envoy, Protocol::Http1, "broken.test")?.status, 503, "epoch {epoch}");
-        eventually("the broken variant is out again", || variant_is_out(&envoy))?;
+        wait_until("the broken variant is out again", || variant_is_out(&envoy))?;
     }
     traffic.wait_for(300)?;
     let tally = traffic.stop()?;

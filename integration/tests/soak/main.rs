@@ -3,7 +3,7 @@
 //!
 //! `make soak` runs the long form: [`mixed`] for `SOAK_MINUTES`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 // The clock is preloaded into Envoy and stepped, which only Linux supports.
 #[cfg(target_os = "linux")]
@@ -18,13 +18,8 @@ mod slow_clients;
 mod traps;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use penstock_integration::TrafficTally;
-
-/// A timeout that is long enough on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+use penstock_integration::{PATIENCE, TrafficTally, wait_until};
 
 static MACHINE: RwLock<()> = RwLock::new(());
 
@@ -36,16 +31,6 @@ fn alone() -> RwLockWriteGuard<'static, ()> {
 /// For tests that mostly wait: may run together with other such tests.
 fn beside_others() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Waits until `condition` is true.
-fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<Duration> {
-    let started = Instant::now();
-    while !condition()? {
-        ensure!(started.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(started.elapsed())
 }
 
 /// Checks that every response was correct, and that there were at least this many.

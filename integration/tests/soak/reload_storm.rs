@@ -92,7 +92,11 @@ fn a_hundred_reloads_under_load_lose_no_request_and_each_request_is_decided_by_a
     for number in 1..=reloads {
         let handed = Instant::now();
         timeline.lock().unwrap().handed.push(handed);
-        envoy.must_reload("penstock", policy(number))?;
+        if let Err(error) = envoy.must_reload("penstock", policy(number)) {
+            // An Envoy that has ended says more than the connection that it has closed.
+            envoy.check_healthy()?;
+            return Err(error.context(format!("reload {number}: {:?}", memory.last())));
+        }
         timeline.lock().unwrap().taken.push(Instant::now());
         longest = longest.max(handed.elapsed());
         traffic.wait_for(each)?;

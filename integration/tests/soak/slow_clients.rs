@@ -10,7 +10,7 @@ use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, assert_flawless, beside_others, eventually};
+use crate::{PATIENCE, assert_flawless, beside_others, wait_until};
 
 const SLOW: usize = 200;
 const LIMIT: usize = 10;
@@ -117,7 +117,7 @@ fn bodies_that_never_end_are_refused_before_they_are_read_and_count_once() -> Re
     let stat = |outcome: &str| {
         envoy.admin().stat(&format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.few.outcome.{outcome}"))
     };
-    eventually("the limit", || Ok([stat("passed")?, stat("limited")?] == [LIMIT as u64; 2]))?;
+    wait_until("the limit", || Ok([stat("passed")?, stat("limited")?] == [LIMIT as u64; 2]))?;
     for _ in 0..5 {
         for stream in &mut limited {
             // Half of them got a response, and were closed.

@@ -11,7 +11,7 @@ use penstock_integration::{
 };
 use serde_json::{Value, json};
 
-use crate::{alone, assert_flawless, eventually};
+use crate::{alone, assert_flawless, wait_until};
 
 const LIMIT: usize = 20;
 
@@ -104,7 +104,7 @@ fn a_worker_without_its_vm_answers_503_the_other_goes_on_and_failure_policy_says
             envoy.must_reload("penstock", policy(1))?;
             assert!(all_get(&envoy, "always.test", 200)?, "a new policy does not help");
         }
-        eventually("a new VM", || all_get(&envoy, "always.test", 200))?;
+        wait_until("a new VM", || all_get(&envoy, "always.test", 200))?;
         println!("dead VM, {failure_policy}: all workers serve again after {:?}", started.elapsed());
         dead.store(false, Ordering::SeqCst);
         traffic.wait_for(200)?;

@@ -7,11 +7,12 @@ use std::net::IpAddr;
 use penstock_policy::document::NonEmpty;
 use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressRuleDocument, Mode};
 
-use super::judge::{Judge, Proof, ProofOutcome};
-use super::sought::Sought;
+use super::judge::{Judge, ProofOutcome};
 use crate::cover::{items, target_covers};
+use crate::diff::change::Proof;
 use crate::diff::destinations::{RuleDestinations, without_destinations};
-use crate::within::egress::{EgressSide, Mentioned, SearchEnd, WitnessSearch, other_name, unlisted};
+use crate::diff::sought::Sought;
+use crate::within::egress::{EgressSide, Mentioned, SearchEnd, WitnessSearch, any_path, other_name, unlisted};
 use crate::within::identity;
 use crate::within::limits::plain;
 use crate::within::witness::RequestDraft;
@@ -95,8 +96,13 @@ impl<'p> EgressProver<'p> {
                     let has_port = draft.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
                     judge.proof(draft).filter(|_| !has_port)
                 };
-                match self.any_rule(self.rules, SearchWay::Forth, &without) {
-                    ProofOutcome::Unknown(_) => self.any_rule(self.rules, SearchWay::Forth, &shows),
+                let mut search = |shows: Check<'_>| match self.any_rule(self.rules, SearchWay::Forth, shows) {
+                    ProofOutcome::None if self.passes_unlisted() => self.ambiguous_in_audit(self.rules_before, shows),
+                    found => found,
+                };
+                match search(&without) {
+                    // A request with a port shows another part of the change.
+                    ProofOutcome::Unknown(_) => search(&shows),
                     found => found,
                 }
             }
@@ -165,10 +171,8 @@ impl<'p> EgressProver<'p> {
     fn ambiguous_path(&mut self, rule: &EgressRuleDocument) -> ProofOutcome {
         let judge = self.judge;
         let is_400 = |draft: &RequestDraft| judge.proof(draft).filter(|proof| proof.before.starts_with("400"));
-        if judge.sides.new.documents.egress.as_ref().is_some_and(|egress| egress.mode == Mode::Audit) {
-            self.ours.mode = Mode::Audit;
-            let everything = EgressRuleDocument { paths: None, connect: true, ..rule.clone() };
-            return self.search(&everything, SearchWay::Forth, &is_400);
+        if self.passes_unlisted() {
+            return self.ambiguous(rule, &is_400);
         }
         let mut numbers: Vec<usize> =
             rule.to.0.iter().flat_map(|to| self.by_destination.overlapping(&to.target)).collect();
@@ -187,6 +191,34 @@ impl<'p> EgressProver<'p> {
             }
         }
         result
+    }
+
+    /// Whether the new policy's mode is Audit: then what none of its rules selects passes.
+    fn passes_unlisted(&self) -> bool {
+        self.judge.sides.new.documents.egress.as_ref().is_some_and(|egress| egress.mode == Mode::Audit)
+    }
+
+    /// A request whose path the old policy refuses as ambiguous, because one of `rules` with `paths` selects it, and
+    /// that the new policy, in Audit, passes.
+    fn ambiguous_in_audit(&mut self, rules: &'p [EgressRuleDocument], shows: Check<'_>) -> ProofOutcome {
+        let mut result = ProofOutcome::None;
+        for rule in rules.iter().filter(|rule| rule.paths.is_some()) {
+            match self.ambiguous(rule, shows) {
+                ProofOutcome::None => {}
+                ProofOutcome::Shown(proof) => return ProofOutcome::Shown(proof),
+                unknown => result = unknown,
+            }
+        }
+        result
+    }
+
+    /// As [`EgressProver::ambiguous_in_audit`], for one rule.
+    fn ambiguous(&mut self, rule: &EgressRuleDocument, shows: Check<'_>) -> ProofOutcome {
+        // With the old policy in Audit, the search finds no request that is refused for another reason.
+        (self.ours.mode, self.theirs.mode) = (Mode::Audit, Mode::Audit);
+        let found = self.search(&any_path(rule), SearchWay::Forth, shows);
+        (self.ours.mode, self.theirs.mode) = (Mode::Enforce, Mode::Enforce);
+        found
     }
 
     fn any_rule(&mut self, rules: &'p [EgressRuleDocument], way: SearchWay, shows: Check<'_>) -> ProofOutcome {
@@ -215,6 +247,8 @@ impl<'p> EgressProver<'p> {
             mentioned: &self.mentioned,
             same_identity: self.same_identity,
             refuse_all: matches!(way, SearchWay::ForthFromNothing | SearchWay::BackFromNothing),
+            // In Audit, what no rule allows passes with any server name.
+            skips_addresses: team.verify_sni && team.mode == Mode::Enforce,
             now: self.judge.sides.now,
             decisions: 0,
         };
@@ -267,6 +301,7 @@ pub fn passing(judge: &Judge<'_>) -> Vec<RequestDraft> {
             mentioned: &mentioned,
             same_identity: true,
             refuse_all: true,
+            skips_addresses: side.verify_sni,
             now: judge.sides.now,
             decisions: 0,
         };

@@ -3,26 +3,13 @@
 use penstock_policy::document::Node;
 use penstock_policy::wire::{WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
-use serde::Serialize;
 use serde_json::Value;
 
+use crate::diff::change::Proof;
 use crate::diff::verdict::Strictness;
 use crate::documents::Documents;
 use crate::within::limits::{ReadLimit, complete};
 use crate::within::witness::{RequestDraft, Witness};
-
-/// An example that shows a loosening.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Proof {
-    /// One or several requests in order, in the format of `penstock replay`. All of them pass with the new policy.
-    pub passes: Witness,
-    /// The old policy's response to the last one: status and reason.
-    pub before: String,
-    /// A description of the last one.
-    #[serde(skip)]
-    pub words: String,
-}
 
 /// The result of a search.
 #[derive(Clone, Debug)]

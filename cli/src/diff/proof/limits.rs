@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use penstock_policy::rate_limits::LimitMode;
 
 use super::egress::passing;
-use super::judge::{Judge, Proof, ProofOutcome, loosened};
+use super::judge::{Judge, ProofOutcome, loosened};
+use crate::diff::change::Proof;
 use crate::within::limits::{LimitSearch, ReadLimit, alone, are_as_tight};
 use crate::within::witness::{RequestDraft, Witness};
 
 const UNASKED: &str = "a rate-limit service counts, and none is asked here: compare what it is configured to allow for the domain \
                        before and after";
-const NONE_FOUND: &str =
-    "none of the sequences that were tried does: replay a recorded hour by both, as the third argument";
+const NONE_FOUND: &str = "no sequence of requests that was tried shows it: pass recorded requests as the third argument, so that both policies decide them";
 
 /// No sequence is longer.
 const MOST_REQUESTS: u32 = 10_000;

@@ -7,14 +7,13 @@
 mod egress;
 mod judge;
 mod limits;
-mod sought;
 
 use super::change::{ChangeClass, Changes};
+use super::sought::Sought;
 use crate::within::egress::Mentioned;
 use crate::within::limits::ReadLimit;
 use judge::{Judge, ProofOutcome};
-pub use judge::{Proof, Side, Sides};
-pub use sought::Sought;
+pub use judge::{Side, Sides};
 
 /// Searches for an example of each loosening. A loosening that turns out to be none becomes a plain change.
 pub fn prove(changes: &mut Changes, sides: &Sides<'_>) {
@@ -38,7 +37,7 @@ pub fn prove(changes: &mut Changes, sides: &Sides<'_>) {
             ProofOutcome::Unknown(why) => change.no_proof = Some(why),
             ProofOutcome::None => {
                 change.class = ChangeClass::Changed;
-                change.message += "; nothing passes that was refused";
+                change.message += "; no request passes that was refused before";
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::within::Witness;
 const NOW: Timestamp = Timestamp(0);
 
 /// Whether all requests of a proof pass the new policy, and the old one decides one of them more strictly.
-fn is_proof(proof: &super::proof::Proof, old: &Value, new: &Value, now: Timestamp) -> bool {
+fn is_proof(proof: &super::change::Proof, old: &Value, new: &Value, now: Timestamp) -> bool {
     let requests = match &proof.passes {
         Witness::Request(request) => vec![request.clone()],
         Witness::Sequence(requests) => requests.clone(),
@@ -39,7 +39,7 @@ pub(super) fn unproved(old: &Value, new: &Value, changes: &Changes) -> Vec<Strin
     unproved.map(|change| format!("{change:?}")).collect()
 }
 
-/// The changes, each loosening of which must be proved; returns those reported as loosened.
+/// Compares two policies, checks that each loosened change has a proof, and returns the paths of these changes.
 fn loosened(old: &Value, new: &Value) -> Vec<String> {
     let (changes, _) = compare(&file(old), &file(new), NOW);
     let unproved = unproved(old, new, &changes);
@@ -243,6 +243,30 @@ fn a_change_that_passes_nothing_new_is_not_called_loosened() {
     assert_eq!(loosened(&limits(5), &limits(9)), [] as [&str; 0]);
 }
 
+/// In Audit, an ambiguous path is refused only where a rule with `paths` selects the request.
+#[test]
+fn what_is_no_longer_path_scoped_in_audit_comes_with_a_request() {
+    let policy = |rules: Value, others: Value| {
+        let mut egress = json!({"mode": "Audit", "rules": rules});
+        others.as_object().unwrap().iter().for_each(|(field, value)| egress[field] = value.clone());
+        json!({"egress": egress})
+    };
+    let scoped = |to: Value| json!([{"name": "r", "to": [to], "paths": [{"value": "/a"}]}]);
+    let rules = scoped(json!({"host": "a.test", "ports": [443]}));
+    let (old, new) = (policy(rules.clone(), json!({})), policy(rules, json!({"defaultPort": 8443})));
+    assert_eq!(loosened(&old, &new), ["egress.defaultPort"]);
+    assert_eq!(loosened(&new, &old), ["egress.defaultPort"]);
+    // An address that a rule allows has no server name and is refused, one that none allows passes.
+    let others = json!({"verifySni": true, "deny": [{"cidr": "::/0"}]});
+    let (old, new) = (policy(scoped(json!({"cidr": "::/0"})), others.clone()), policy(json!([]), others));
+    assert_eq!(loosened(&old, &new), ["egress.rules[r].paths"]);
+    // An ambiguous path is refused by the new policy, but other paths pass with any server name.
+    let rules = json!([{"name": "r", "to": [{"host": "a.test", "ports": [443]}]}]);
+    let old = json!({"egress": {"verifySni": true, "rules": rules}});
+    let new = policy(scoped(json!({"host": "a.test"})), json!({"verifySni": true}));
+    assert_eq!(loosened(&old, &new), ["egress.mode", "egress.rules[r].to", "egress.verifySni"]);
+}
+
 #[test]
 fn without_an_example_the_reason_is_given() {
     let policy = |change: &str| -> Value { serde_json::from_str(change).unwrap() };
@@ -255,7 +279,7 @@ fn without_an_example_the_reason_is_given() {
         (
             r#"{"settings":{"identity":{"filterState":"x"}},"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}],"from":["spiffe://c/a"]}]}}"#,
             r#"{"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}],"from":["spiffe://c/a"]}]}}"#,
-            "a recorded request has one identity, and does not say where the proxy found it: compare in the access log what both ways name for the same connections",
+            "a recorded request does not contain where the proxy found its identity: compare both identities of the same connections in the access log",
         ),
         (
             r#"{"rateLimits":[{"name":"l","key":[{"header":"x"}],"limit":{"requests":1,"per":"1h"}}]}"#,

@@ -33,7 +33,7 @@ fn egress() -> impl Strategy<Value = Value> {
             json!({"to": to, "methods": methods, "paths": paths, "from": from, "expires": expires, "connect": connect, "upgrades": upgrades})
         });
     let default_port = optional(vec![json!(80), json!(443), json!(8443)]);
-    (vec(rule, 0..4), vec(destination, 0..2), prop::bool::weighted(0.1), any::<bool>(), default_port).prop_map(|(rules, deny, audit, sni, port)| {
+    (vec(rule, 0..4), vec(destination, 0..2), prop::bool::weighted(0.3), any::<bool>(), default_port).prop_map(|(rules, deny, audit, sni, port)| {
         let mut egress = json!({"rules": rules, "deny": deny, "verifySni": sni, "mode": if audit { "Audit" } else { "Enforce" }});
         for (i, rule) in egress["rules"].as_array_mut().unwrap().iter_mut().enumerate() {
             rule["name"] = json!(format!("r{i}"));

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use penstock_policy::document::Node;
 
-use super::listeners::Attached;
+use super::listeners::{Attached, GROUP};
+use super::namespaces;
 use crate::import::counted::TaggedLimit;
 use crate::import::draft::PolicyDraft;
 use crate::import::matching::{Match, PathSet, condition, inverted};
@@ -19,7 +20,7 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
     for (file, node) in objects.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
         report.file.clone_from(file);
         let object = KubernetesObject::open(node, report);
-        policies.push((file, targets(&object, report), object));
+        policies.push((file, targets(objects, &object, report), object));
     }
     // Of two policies for one target, the older applies.
     policies.sort_by_cached_key(|(.., object)| {
@@ -33,8 +34,8 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
                 open(file, object, report);
                 report.elsewhere(
                     "spec.targetRefs",
-                    format!("{target}: an older policy has it"),
-                    "the older one counts",
+                    format!("{target}: an older policy has the same target"),
+                    "the older one is used",
                 );
             }
             is_free
@@ -51,10 +52,7 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
         open(file, object, report);
         if object.spec.take("mergeType").is_some() && targets.iter().any(|target| !target.starts_with("Gateway ")) {
             let what = "limits of the Gateway's policy are merged into it";
-            report.lost("spec.mergeType", what, "only its own limits are in the policy");
-        }
-        if let Some(selectors) = object.spec.take("targetSelectors") {
-            report.lost("spec.targetSelectors", selectors.to_string(), "only what targetRefs name is limited");
+            report.lost("spec.mergeType", what, "only its own limits are imported");
         }
         if let Some(limit) = object.spec.object("rateLimit", report) {
             let tags: Vec<(String, Vec<String>)> = targets
@@ -75,17 +73,18 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
                 })
                 .collect();
             if tags.is_empty() {
-                report.lost(limit.path(), "what it is for is not here", OUT);
+                let is_listener = targets.iter().any(|target| target.starts_with("Gateway ") && target.contains('#'));
+                let what = match is_listener {
+                    true => "its target is one listener of a Gateway: a policy has no condition on the listener",
+                    false => "its target is missing in the input, or has limits of its own",
+                };
+                report.lost(limit.path(), what, OUT);
                 limit.ignore(&["type", "global", "local"]);
             }
             read(object, &limit, &tags, draft, report);
         }
         for (field, value) in object.spec.rest() {
-            report.elsewhere(
-                &object.spec.at(field),
-                value.to_string(),
-                "the platform's own resource goes on saying it",
-            );
+            report.elsewhere(&object.spec.at(field), value.to_string(), "the platform's own resource still applies");
         }
     }
 }
@@ -96,11 +95,12 @@ fn open(file: &str, object: &KubernetesObject<'_>, report: &mut ImportReport) {
     report.object = object.tag();
 }
 
-/// The target of a policy, as tags name it.
-fn targets(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Vec<String> {
+/// The targets of a policy, as tags name them.
+fn targets(objects: &Objects<'_>, object: &KubernetesObject<'_>, report: &mut ImportReport) -> Vec<String> {
     let spec = &object.spec;
     let one = spec.object("targetRef", report);
-    one.into_iter()
+    let mut found: Vec<String> = one
+        .into_iter()
         .chain(spec.objects("targetRefs", report))
         .map(|target| {
             let kind = target.string("kind", report).unwrap_or_default();
@@ -108,7 +108,49 @@ fn targets(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Vec<Stri
             let section = target.string("sectionName", report).map(|section| format!("#{section}")).unwrap_or_default();
             format!("{kind} {}/{name}{section}", object.in_namespace())
         })
-        .collect()
+        .collect();
+    for selector in spec.objects("targetSelectors", report) {
+        match selected_targets(objects, object, &selector) {
+            Ok(selected) => found.extend(selected),
+            Err(why) => report.lost(selector.path(), why, "the objects that it selects have no limit"),
+        }
+    }
+    found
+}
+
+/// The objects in the policy's namespace that have the labels of a selector.
+fn selected_targets(
+    objects: &Objects<'_>,
+    object: &KubernetesObject<'_>,
+    selector: &FieldReader<'_>,
+) -> Result<Vec<String>, String> {
+    let kind = match selector.take("kind") {
+        Some(Node::String(kind)) => kind.as_str(),
+        _ => return Err("it has no kind".to_owned()),
+    };
+    selector.ignore(&["group"]);
+    let labels: Vec<(String, Node)> = ["matchLabels", "matchExpressions"]
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), selector.take(field)?.clone())))
+        .collect();
+    if let Some((field, value)) = selector.rest().first() {
+        return Err(format!("{field} {value}: `import` does not know it"));
+    }
+    let labels = Node::Map(labels);
+    let text = |node: Option<&Node>| match node {
+        Some(Node::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    for (_, node) in objects.of(kind, GROUP) {
+        let metadata = node.get("metadata").unwrap_or(&Node::Null);
+        let namespace = text(metadata.get("namespace")).unwrap_or_else(|| "default".to_owned());
+        let own = metadata.get("labels").unwrap_or(&Node::Null);
+        if namespace == object.in_namespace() && namespaces::selects(&labels, &|key| Ok(text(own.get(key))))? {
+            found.push(format!("{kind} {namespace}/{}", text(metadata.get("name")).unwrap_or_default()));
+        }
+    }
+    Ok(found)
 }
 
 fn read(
@@ -131,6 +173,7 @@ fn read(
                 draft.no_limit(format!("{}: {what}", report.place(rule.path())));
                 continue;
             }
+            let is_shared = rule.flag("shared", report);
             match report.conditions(|report| selected(rule, report)) {
                 Ok((also, key, quota)) => {
                     if scope == "global" {
@@ -138,10 +181,18 @@ fn read(
                         report.elsewhere(
                             rule.path(),
                             what,
-                            "each proxy counts for itself; `scope: {global: …}` counts together",
+                            "each proxy counts separately; `scope: {global: …}` counts for all proxies",
                         );
                     }
-                    for (tag, except) in tags {
+                    // Each target has its own count, unless they share it.
+                    let together: Vec<String> = tags.iter().map(|(tag, _)| tag.clone()).collect();
+                    let except = tags.iter().flat_map(|(_, except)| except.clone()).collect();
+                    let counts: Vec<(Vec<String>, Vec<String>)> = match is_shared {
+                        _ if tags.is_empty() => Vec::new(),
+                        true => vec![(together, except)],
+                        false => tags.iter().map(|(tag, except)| (vec![tag.clone()], except.clone())).collect(),
+                    };
+                    for (tags, except) in counts {
                         let mut node = vec![("name", text(format!("{}-{}", object.name, i + 1)))];
                         node.push(("key", Node::List(key.clone())));
                         if !key.is_empty() {
@@ -149,8 +200,8 @@ fn read(
                         }
                         node.push(("limit", quota.clone()));
                         draft.tagged_limits.push(TaggedLimit {
-                            tag: tag.clone(),
-                            except: except.clone(),
+                            tags,
+                            except,
                             also: also.clone(),
                             limit: node,
                             place: report.place(rule.path()),
@@ -183,6 +234,9 @@ fn selected(rule: &FieldReader<'_>, report: &mut ImportReport) -> Result<(Vec<Ma
             let node = match header.string("type", report).as_deref() {
                 None | Some("Exact") => condition(&name, "Exact", &value),
                 Some("RegularExpression") => condition(&name, "RegularExpression", &value),
+                Some("Distinct") if invert => {
+                    return Err(format!("header {name} of type Distinct with invert: Envoy Gateway refuses it"));
+                }
                 Some("Distinct") => {
                     key.push(map([("header", text(name))]));
                     continue;
@@ -205,16 +259,19 @@ fn selected(rule: &FieldReader<'_>, report: &mut ImportReport) -> Result<(Vec<Ma
                 return Err("two conditions on the method".to_owned());
             }
             if wanted.iter().any(|method| method.flag("invert", report)) {
-                return Err("methods that are not one".to_owned());
+                return Err("methods other than one".to_owned());
             }
             methods = wanted.iter().map(|method| method.string("value", report)).collect();
+            if methods.contains(&None) {
+                return Err("a method without a value".to_owned());
+            }
         }
         if let Some(path) = selector.object("path", report) {
             if matches.path != PathSet::Any {
                 return Err("two conditions on the path".to_owned());
             }
             if path.flag("invert", report) {
-                return Err("paths that are not one".to_owned());
+                return Err("paths other than one".to_owned());
             }
             let value = path.string("value", report).unwrap_or_default();
             matches.path = match path.string("type", report).as_deref() {
@@ -231,7 +288,6 @@ fn selected(rule: &FieldReader<'_>, report: &mut ImportReport) -> Result<(Vec<Ma
     if let Some(cost) = rule.take("cost") {
         return Err(format!("cost {cost}"));
     }
-    rule.ignore(&["shared"]);
     if rule.has("shadowMode") {
         return Err("shadowMode".to_owned());
     }

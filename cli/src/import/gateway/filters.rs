@@ -2,6 +2,7 @@
 
 use penstock_policy::document::Node;
 
+use crate::import::matching::{FILLED_IN, is_filled_in};
 use crate::import::objects::{map, text};
 use crate::import::reader::FieldReader;
 use crate::import::report::ImportReport;
@@ -58,7 +59,7 @@ pub fn read(
                 let cors = filter.take("cors").map(ToString::to_string).unwrap_or_default();
                 report.lost(filter.path(), format!("CORS {cors}"), "no CORS headers are added");
             }
-            kind => return Err(format!("the filter {kind}: what it does is not known here")),
+            kind => return Err(format!("the filter {kind}: `import` does not know what it does")),
         }
         filter.end(report);
     }
@@ -74,9 +75,18 @@ fn headers(
     let changes = filter.object(field, report)?;
     let mut node = Vec::new();
     for field in ["set", "add"] {
-        let list = changes.list(field, report);
+        let mut list = changes.list(field, report).to_vec();
+        list.retain(|item| {
+            let value = match item.get("value") {
+                Some(Node::String(value)) if is_filled_in(value) => value,
+                _ => return true,
+            };
+            let name = item.get("name").unwrap_or(&Node::Null);
+            report.lost(&changes.at(field), format!("{name}: {value}: {FILLED_IN}"), "the header is not changed");
+            false
+        });
         if !list.is_empty() {
-            node.push((field, Node::List(list.to_vec())));
+            node.push((field, Node::List(list)));
         }
     }
     let removed = changes.strings("remove", report);

@@ -89,12 +89,12 @@ impl<'o> Listeners<'o> {
             for listener in object.spec.objects("listeners", report) {
                 let host = report.conditions(|report| {
                     let host = listener.string("hostname", report).unwrap_or_default();
-                    RuleHost::parse(&host).ok_or_else(|| format!("{host:?} is no host name"))
+                    RuleHost::parse(&host).ok_or_else(|| format!("{host:?} is not a host name"))
                 });
                 let host = match host {
                     Ok(host) => host,
                     Err(why) => {
-                        report.lost(&listener.at("hostname"), why, "its requests are left alone");
+                        report.lost(&listener.at("hostname"), why, "the policy has no rule for its requests");
                         continue;
                     }
                 };
@@ -136,7 +136,10 @@ impl<'o> Listeners<'o> {
             AllowedNamespaces::Nothing => Ok(false),
             AllowedNamespaces::Selector(selector) => {
                 namespaces::has_labels(self.objects, namespace, selector).map_err(|why| {
-                    format!("listener {} of {} is for some namespaces: {why}", listener.name, listener.owner)
+                    format!(
+                        "listener {} of {} only accepts routes of some namespaces: {why}",
+                        listener.name, listener.owner
+                    )
                 })
             }
         }
@@ -149,7 +152,7 @@ impl<'o> Listeners<'o> {
         let names = match report.conditions(|report| Ok(spec.strings("hostnames", report))) {
             Ok(names) => names,
             Err(why) => {
-                report.lost("spec.hostnames", why, "nothing of it is in the policy");
+                report.lost("spec.hostnames", why, "none of it is imported");
                 return None;
             }
         };
@@ -157,9 +160,11 @@ impl<'o> Listeners<'o> {
         for name in &names {
             match RuleHost::parse(name) {
                 Some(host) => own.push(host),
-                None => {
-                    report.lost("spec.hostnames", format!("{name:?} is no host name"), "its requests are left alone")
-                }
+                None => report.lost(
+                    "spec.hostnames",
+                    format!("{name:?} is not a host name"),
+                    "the policy has no rule for its requests",
+                ),
             }
         }
         if names.is_empty() {
@@ -173,6 +178,7 @@ impl<'o> Listeners<'o> {
             Some((_, known)) => *known = None,
             None => hosts.push((host, protocol.map(str::to_owned))),
         };
+        let mut without = Vec::new();
         for parent in &parents {
             let name = parent.string("name", report).unwrap_or_default();
             let namespace = parent.string("namespace", report).unwrap_or_else(|| object.in_namespace().to_owned());
@@ -197,11 +203,16 @@ impl<'o> Listeners<'o> {
             gateways.push(of_parent.first().map_or_else(|| owner.clone(), |listener| listener.gateway.clone()));
             if !self.owners.contains(&owner) {
                 if names.is_empty() {
-                    let what = format!("{owner} is not here, and the route has no hostnames");
-                    report.elsewhere("spec.parentRefs", what, "it is taken for every host; give the Gateway too");
+                    let what = format!("{owner} is missing in the input, and the route has no hostnames");
+                    report.elsewhere(
+                        "spec.parentRefs",
+                        what,
+                        "it is used for every host; add the Gateway to the input",
+                    );
                 }
                 own.iter().cloned().for_each(|host| add(host, None));
             }
+            let mut is_accepted = !self.owners.contains(&owner);
             for listener in of_parent {
                 let is_meant = section.as_ref().is_none_or(|section| *section == listener.name)
                     && port.as_ref().is_none_or(|port| *port == listener.port)
@@ -213,26 +224,31 @@ impl<'o> Listeners<'o> {
                     Ok(true) => {}
                     Ok(false) => continue,
                     Err(why) => {
-                        report.lost("spec.parentRefs", why, "nothing that comes there is in the policy");
+                        report.lost("spec.parentRefs", why, "requests to it are not imported");
+                        is_accepted = true;
                         continue;
                     }
                 }
                 for host in &own {
                     let both = listener.host.intersection(host).filter(|both| !listener.yields(&self.all, both));
+                    is_accepted |= both.is_some();
                     both.into_iter().for_each(|host| add(host, Some(&listener.protocol)));
                 }
+            }
+            if !is_accepted {
+                without.push((parent.path().to_owned(), owner));
             }
         }
         if parents.is_empty() {
             own.into_iter().for_each(|host| add(host, None));
         }
         if hosts.is_empty() {
-            report.lost(
-                "spec.parentRefs",
-                "no listener of its Gateways takes its hosts",
-                "nothing of it is in the policy",
-            );
+            report.lost("spec.parentRefs", "no listener of its Gateways accepts its hosts", "none of it is imported");
             return None;
+        }
+        for (path, owner) in without {
+            let what = format!("no listener of {owner} that it names accepts its hosts");
+            report.elsewhere(&path, what, "the route gets no requests there, in the source as well");
         }
         Some(Attached { tag: object.tag(), gateways, hosts })
     }

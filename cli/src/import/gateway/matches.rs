@@ -28,7 +28,7 @@ fn all(rule: &FieldReader<'_>, is_grpc: bool, report: &mut ImportReport) -> Resu
         }
         matches.headers = pairs(&entry, "headers", report)?;
         if let Some((name, value)) = entry.rest().first() {
-            return Err(format!("{name} {value}: it is not known here"));
+            return Err(format!("{name} {value}: `import` does not know it"));
         }
         found.push((matches, rank));
     }

@@ -48,6 +48,8 @@ pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Impor
             attached.push(to);
         }
     }
+    let gateways = attached.iter().map(|to| to.gateways.iter().cloned().collect::<BTreeSet<String>>());
+    report.several("Gateways", gateways.filter(|gateways| !gateways.is_empty()));
     // Limits routes to one scheme by a condition on its header, when requests with the other scheme exist, too.
     let of_routes = attached.iter().flat_map(|to| to.hosts.iter().map(|(_, protocol)| protocol.as_deref()));
     let known: BTreeSet<Option<&str>> = of_routes.chain(listeners.protocols().map(Some)).collect();
@@ -195,7 +197,7 @@ fn read(
             report.lost(&rule.at(field), value.to_string(), "requests are handled without it");
         }
         if let Err(why) = &found {
-            report.lost(rule.path(), why.clone(), "this rule is left out: its requests fall to those after it");
+            report.lost(rule.path(), why.clone(), "this rule is left out: its requests go to the rules after it");
             rules.push(ImportedRule { tags, ..ImportedRule::new(name, RuleAction::Omit(why.clone())) });
             found = Ok(vec![(Match::default(), None)]);
         } else {
@@ -212,7 +214,7 @@ fn read(
         }
     }
     if list.is_empty() {
-        report.lost("spec.rules", "it has none", "nothing of it is in the policy");
+        report.lost("spec.rules", "it has none", "none of it is imported");
     }
     for (field, value) in spec.rest() {
         report.lost(&spec.at(field), value.to_string(), "requests are handled without it");
@@ -243,9 +245,13 @@ fn action(
         let group = backend.string("group", report).unwrap_or_default();
         let name = backend.string("name", report).unwrap_or_default();
         let weight = backend.integer("weight", report).unwrap_or(1);
-        if (kind != "Service" || !matches!(group.as_str(), "" | "core")) && weight > 0 {
-            let why = format!("{kind} {name}: a route leads to a Service");
-            return leave(backend.path(), why, report);
+        if kind != "Service" || !matches!(group.as_str(), "" | "core") {
+            if weight > 0 || backends.len() == 1 {
+                let why = format!("{kind} {name}: a route leads to a Service");
+                return leave(backend.path(), why, report);
+            }
+            // It gets no requests.
+            continue;
         }
         let namespace = backend.string("namespace", report).or_else(|| object.namespace.clone());
         let port = backend.string("port", report);
@@ -260,7 +266,7 @@ fn action(
             report.lost(&backend.at(field), value.to_string(), "requests are handled without it");
         }
         if weight <= 0 && backends.len() == 1 {
-            return leave(backend.path(), "its weight is 0: nothing is forwarded".to_owned(), report);
+            return leave(backend.path(), "its weight is 0, so no request is forwarded".to_owned(), report);
         }
         let destination = ImportedDestination { name, namespace, subset: None, port };
         match to.iter_mut().find(|(known, _)| *known == destination) {
@@ -272,7 +278,7 @@ fn action(
         return leave(rule.path(), "it has no backend".to_owned(), report);
     }
     if to.iter().all(|(_, weight)| *weight <= 0) {
-        return leave(&rule.at("backendRefs"), "all weights are 0: nothing is forwarded".to_owned(), report);
+        return leave(&rule.at("backendRefs"), "all weights are 0, so no request is forwarded".to_owned(), report);
     }
     match own.as_slice() {
         [first, rest @ ..] if rest.iter().all(|other| other == first) => {
@@ -281,14 +287,14 @@ fn action(
                     report.lost(
                         &rule.at("backendRefs"),
                         format!("{effect} of rule and backend"),
-                        "the rule's are made",
+                        "those of the rule are used",
                     );
                 } else {
                     effects.push((effect, node.clone()));
                 }
             }
         }
-        _ => report.lost(&rule.at("backendRefs"), "filters of one backend among several", "they change nothing"),
+        _ => report.lost(&rule.at("backendRefs"), "filters of one of several backends", "they have no effect"),
     }
     RuleAction::Split(WeightedSplit { to, ..WeightedSplit::default() })
 }
@@ -303,7 +309,7 @@ fn timeouts(rule: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, rep
                 Some(GatewayDuration(time)) if time.is_zero() => None,
                 Some(_) => Some(timeout),
                 None => {
-                    report.lost(&timeouts.at(name), timeout, "the timeout is the platform's");
+                    report.lost(&timeouts.at(name), timeout, "the platform's timeout applies");
                     None
                 }
             }
@@ -322,7 +328,7 @@ fn timeouts(rule: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, rep
         let on = codes.chain(["reset", "connect-failure"].map(text)).collect();
         let mut node = vec![("attempts", Node::Integer(attempts)), (RETRY_ON, Node::List(on))];
         node.extend(each.map(|timeout| ("perTryTimeout", text(timeout))));
-        retry.elsewhere(&["backoff"], "tries follow each other as the platform has it", report);
+        retry.elsewhere(&["backoff"], "the platform's delay between attempts applies", report);
         retry.end(report);
         effects.push(("retries", map(node)));
     }

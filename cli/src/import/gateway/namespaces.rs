@@ -1,4 +1,4 @@
-//! Determines the namespaces that a label selector selects.
+//! Determines what a label selector selects.
 
 use penstock_policy::document::Node;
 
@@ -19,9 +19,16 @@ pub fn has_labels(objects: &Objects<'_>, namespace: &str, selector: &Node) -> Re
             (Some(Node::String(value)), _) => Ok(Some(value.clone())),
             _ if key == NAME => Ok(Some(namespace.to_owned())),
             (_, Some(_)) => Ok(None),
-            (_, None) => Err(format!("whether Namespace {namespace} has the label {key} is not known: give it too")),
+            (_, None) => Err(format!(
+                "it is unknown whether Namespace {namespace} has the label {key}: add the Namespace to the input"
+            )),
         }
     };
+    selects(selector, &label)
+}
+
+/// Whether an object with these labels is selected, or why that is unknown.
+pub fn selects(selector: &Node, label: &dyn Fn(&str) -> Result<Option<String>, String>) -> Result<bool, String> {
     let mut all = true;
     for (field, value) in map(selector) {
         match field.as_str() {
@@ -33,10 +40,10 @@ pub fn has_labels(objects: &Objects<'_>, namespace: &str, selector: &Node) -> Re
             "matchExpressions" => {
                 let Node::List(items) = value else { return Err(format!("{value} is not a list")) };
                 for item in items {
-                    all &= holds(item, &label)?;
+                    all &= holds(item, label)?;
                 }
             }
-            _ => return Err(format!("{field} is not known here")),
+            _ => return Err(format!("`import` does not know {field}")),
         }
     }
     Ok(all)
@@ -63,6 +70,6 @@ fn holds(item: &Node, label: &dyn Fn(&str) -> Result<Option<String>, String>) ->
         "NotIn" => Ok(!is_listed()),
         "Exists" => Ok(value.is_some()),
         "DoesNotExist" => Ok(value.is_none()),
-        other => Err(format!("operator {other} is not known here")),
+        other => Err(format!("`import` does not know the operator {other}")),
     }
 }

@@ -98,7 +98,8 @@ impl IngressSettings {
     pub fn read(object: &KubernetesObject<'_>, report: &mut ImportReport) -> IngressSettings {
         let reader = object.annotations(report);
         let take = |name: &str, report: &mut ImportReport| reader.string(&format!("{PREFIX}{name}"), report);
-        let is_true = |name: &str, report: &mut ImportReport| take(name, report).is_some_and(|value| value == "true");
+        let flag = |name: &str, report: &mut ImportReport| take(name, report).and_then(|value| parse_bool(&value));
+        let is_true = |name: &str, report: &mut ImportReport| flag(name, report) == Some(true);
         let mut settings = IngressSettings { ssl_redirect: true, ..IngressSettings::default() };
         if is_true("canary", report) {
             settings.canary = Some(canary(&reader, report));
@@ -109,7 +110,7 @@ impl IngressSettings {
         settings.rewrite_target = take("rewrite-target", report).filter(|target| !target.is_empty());
         settings.app_root = take("app-root", report).filter(|root| root.starts_with('/'));
         settings.upstream_host = take("upstream-vhost", report);
-        settings.ssl_redirect = take("ssl-redirect", report).is_none_or(|value| value != "false");
+        settings.ssl_redirect = flag("ssl-redirect", report) != Some(false);
         settings.force_ssl_redirect = is_true("force-ssl-redirect", report);
         settings.aliases = take("server-alias", report)
             .map(|aliases| aliases.split(',').map(|alias| alias.trim().to_owned()).collect())
@@ -131,10 +132,10 @@ impl IngressSettings {
                 .any(|word| snippet.contains(word))
         };
         let is_unknown = of_server.as_ref().is_some_and(|snippet| does_more(&snippet));
-        settings.guards_hosts = is_unknown.then(|| "server-snippet: what it does is not known here".to_owned());
+        settings.guards_hosts = is_unknown.then(|| "server-snippet: `import` does not know what it does".to_owned());
         settings.guarded = match snippet.as_ref().filter(does_more) {
             _ if !guards.is_empty() => Some(format!("{}: a policy has no such condition", guards.join(", "))),
-            Some(_) => Some("configuration-snippet: what it does is not known here".to_owned()),
+            Some(_) => Some("configuration-snippet: `import` does not know what it does".to_owned()),
             None => None,
         };
         for (name, snippet) in [("configuration-snippet", snippet), ("server-snippet", of_server)] {
@@ -149,7 +150,7 @@ impl IngressSettings {
             let Some(short) = name.strip_prefix(PREFIX) else { continue };
             let at = format!("metadata.annotations.{name}");
             if TRANSPORT.iter().any(|prefix| short.starts_with(prefix)) {
-                report.elsewhere(&at, value.to_string(), "the proxy's own configuration says it");
+                report.elsewhere(&at, value.to_string(), "configure it in the proxy itself");
             } else {
                 report.lost(&at, value.to_string(), "requests are handled without it");
             }
@@ -163,6 +164,15 @@ impl IngressSettings {
             tls.iter().filter_map(|name| RuleHost::parse(name)).any(|name| name != RuleHost::Any && name.covers(host))
         };
         self.force_ssl_redirect || (self.ssl_redirect && has_tls())
+    }
+}
+
+/// A boolean as ingress-nginx reads it.
+fn parse_bool(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 
@@ -189,7 +199,7 @@ fn canary(reader: &FieldReader<'_>, report: &mut ImportReport) -> CanaryAnnotati
         (None, None, None) => {}
         (None, ..) => {
             let what = "canary-by-header-value or -pattern without canary-by-header";
-            report.elsewhere("metadata.annotations", what, "nginx does nothing with it either");
+            report.elsewhere("metadata.annotations", what, "nginx ignores it, too");
         }
     }
     if let Some(cookie) = take("canary-by-cookie", report) {
@@ -230,14 +240,14 @@ fn url_of(url: &str) -> Result<Vec<(&'static str, Node)>, String> {
     let plain = url.strip_suffix("$request_uri").unwrap_or(url);
     let mut node = Vec::new();
     let Some((scheme, rest)) = plain.split_once("://") else {
-        return cannot("a policy redirects to a whole URL");
+        return cannot("a redirect of a policy needs a whole URL");
     };
     if scheme != "$scheme" {
         node.push(("scheme", text(scheme)));
     }
     let (authority, path) = rest.find('/').and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, ""));
     if path.contains(['?', '#', '$']) || authority.contains('$') || (keeps_path && !matches!(path, "" | "/")) {
-        return cannot("a policy redirects to a host and a path without variables and query");
+        return cannot("a redirect of a policy has a host and a path, without variables and query");
     }
     let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
     node.push(("hostname", text(host)));
@@ -287,7 +297,7 @@ fn stickiness(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Nod
 /// Reads `limit-rps` and `limit-rpm`, which limit by the client's address, with a burst.
 fn limits(reader: &FieldReader<'_>, report: &mut ImportReport) -> Vec<(String, Vec<(&'static str, Node)>)> {
     let name = |short: &str| format!("{PREFIX}{short}");
-    let multiplier = reader.integer(&name("limit-burst-multiplier"), report).unwrap_or(5).max(1);
+    let multiplier = reader.integer(&name("limit-burst-multiplier"), report).filter(|factor| *factor > 0).unwrap_or(5);
     let exempt =
         reader.string(&name("limit-whitelist"), report).or_else(|| reader.string(&name("limit-allowlist"), report));
     for short in ["limit-connections", "limit-rate", "limit-rate-after"] {

@@ -19,6 +19,9 @@ use super::report::ImportReport;
 use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 use annotations::IngressSettings;
 
+/// The API groups of Ingress: that of today, and the one before Kubernetes 1.14.
+pub const GROUPS: [&str; 2] = ["networking.k8s.io", "extensions"];
+
 /// How a path of an Ingress is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum PathType {
@@ -61,7 +64,7 @@ struct Ingress {
 
 pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let mut all: Vec<Ingress> = Vec::new();
-    for (file, node) in objects.of("Ingress", "networking.k8s.io") {
+    for (file, node) in GROUPS.iter().flat_map(|group| objects.of("Ingress", group)) {
         report.file.clone_from(file);
         all.push(read(node, report));
     }
@@ -94,11 +97,11 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
         report.object.clone_from(&canary.object);
         for (p, place) in canary.places.iter().enumerate().filter(|(p, _)| !used.contains(&(c, *p))) {
             let what = format!("{} of {}", place.path, place.host.pattern().unwrap_or_else(|| "any host".to_owned()));
-            let why = "no Ingress here that leads to a Service has the same host, path and pathType, or another canary is older";
+            let why = "no Ingress of the input with a Service has the same host, path and pathType, or another canary is older";
             report.lost(
                 &format!("spec.rules[].paths[{p}]"),
                 format!("{what}: {why}"),
-                "nothing goes to the canary there",
+                "the canary gets no requests there",
             );
         }
     }
@@ -114,8 +117,8 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
                 .into_iter()
                 .chain(limit.clone())
                 .collect();
-            let (tag, also) = (main.tag.clone(), vec![Match::default()]);
-            draft.tagged_limits.push(TaggedLimit { tag, except: Vec::new(), also, limit, place });
+            let (tags, also) = (vec![main.tag.clone()], vec![Match::default()]);
+            draft.tagged_limits.push(TaggedLimit { tags, except: Vec::new(), also, limit, place });
         }
     }
 }
@@ -138,7 +141,11 @@ fn server(
         if !known.insert((&place.path, place.kind)) {
             report.file.clone_from(&main.file);
             report.object.clone_from(&main.object);
-            report.elsewhere("spec.rules", format!("{}: an older Ingress has it", place.path), "the older one counts");
+            report.elsewhere(
+                "spec.rules",
+                format!("{}: an older Ingress has the same path", place.path),
+                "the older one is used",
+            );
         } else {
             locations.push((main, place));
         }
@@ -172,16 +179,17 @@ fn server(
             ImportedRule { tags: vec![main.tag.clone()], ..rule }
         };
         if let RuleHost::Star(name) = host {
-            let why = format!("*.{name} is one label to ingress-nginx, and one or more to a policy");
+            let why = format!("*.{name} is one label in ingress-nginx, and one or more in a policy");
             report.lost("spec.rules", why.clone(), "its requests are left to the platform");
-            draft.table.push(host, Rc::new(new(RuleAction::Leave(why))));
+            // Its limits cannot be expressed either.
+            draft.table.push(host, Rc::new(ImportedRule { tags: Vec::new(), ..new(RuleAction::Leave(why)) }));
             return;
         }
         let path = match (is_regex, place.kind) {
             (true, _) if place.path == "/" => PathSet::Any,
             (true, _) if matches_nothing(&place.path).is_none() => {
                 // Its matches are unknown, so what is left for later locations is unknown, too.
-                let why = format!("{} is no expression of RE2", place.path);
+                let why = format!("{} is not an RE2 expression", place.path);
                 report.lost("spec.rules", why.clone(), "it and all shorter paths of its host are left to the platform");
                 draft.table.push(host, Rc::new(new(RuleAction::Leave(why))));
                 return;
@@ -275,26 +283,26 @@ fn read(node: &Node, report: &mut ImportReport) -> Ingress {
     for rule in &rules {
         let host = report.conditions(|report| {
             let written = rule.string("host", report).unwrap_or_default();
-            RuleHost::parse(&written).ok_or_else(|| format!("{written:?} is no host name"))
+            RuleHost::parse(&written).ok_or_else(|| format!("{written:?} is not a host name"))
         });
         let host = match host {
             Ok(host) => host,
             Err(why) => {
-                report.lost(&rule.at("host"), why, "its requests are left alone");
+                report.lost(&rule.at("host"), why, "the policy has no rule for its requests");
                 rule.ignore(&["http"]);
                 continue;
             }
         };
         let http = rule.object("http", report);
         if http.is_none() {
-            report.lost(rule.path(), "a host without paths", "its requests are left alone");
+            report.lost(rule.path(), "a host without paths", "the policy has no rule for its requests");
         }
         let items = http.map(|http| http.objects("paths", report)).unwrap_or_default();
         for item in items {
             let (path, kind) = match report.conditions(|report| path_of(&item, report)) {
                 Ok(found) => found,
                 Err(why) => {
-                    report.lost(item.path(), why, "its requests fall to other paths");
+                    report.lost(item.path(), why, "its requests go to other paths");
                     continue;
                 }
             };
@@ -305,7 +313,7 @@ fn read(node: &Node, report: &mut ImportReport) -> Ingress {
                         places.push(IngressPath { host, path: path.clone(), kind, to: to.clone() });
                     }
                 }
-                None => report.lost(item.path(), "its backend is no service", "its requests fall to other paths"),
+                None => report.lost(item.path(), "its backend is not a Service", "its requests go to other paths"),
             }
         }
     }
@@ -315,16 +323,20 @@ fn read(node: &Node, report: &mut ImportReport) -> Ingress {
             Some(to) if rules.is_empty() => {
                 places.push(IngressPath { host: RuleHost::Any, path: "/".to_owned(), kind: PathType::Prefix, to });
             }
-            _ => report.lost(&at, "a default beside rules", "what no rule takes is left alone"),
+            _ => report.lost(
+                &at,
+                "a default backend besides rules",
+                "the policy has no rule for requests that match none of its paths",
+            ),
         }
     }
     // Exact and Prefix mean the same for every controller.
     if let Some(class) =
         other_class.filter(|_| places.iter().any(|place| place.kind == PathType::ImplementationSpecific))
     {
-        settings
-            .guarded
-            .get_or_insert_with(|| format!("what a path of its own kind means to {class} is not known here"));
+        settings.guarded.get_or_insert_with(|| {
+            format!("`import` does not know how {class} matches a path of type ImplementationSpecific")
+        });
     }
     for (field, value) in spec.rest() {
         report.lost(&spec.at(field), value.to_string(), "requests are handled without it");
@@ -358,7 +370,13 @@ fn destination(
     object: &KubernetesObject<'_>,
     report: &mut ImportReport,
 ) -> Option<ImportedDestination> {
-    let service = backend?.object("service", report)?;
+    let backend = backend?;
+    // Before `networking.k8s.io/v1`.
+    if let Some(name) = backend.string("serviceName", report) {
+        let port = backend.string("servicePort", report);
+        return Some(ImportedDestination { name, namespace: object.namespace.clone(), subset: None, port });
+    }
+    let service = backend.object("service", report)?;
     let name = service.string("name", report)?;
     let port = service.object("port", report);
     let port = port.and_then(|port| port.string("number", report).or_else(|| port.string("name", report)));

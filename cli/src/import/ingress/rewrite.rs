@@ -42,14 +42,14 @@ pub fn rules(rule: ImportedRule, path: &str, target: &str, report: &mut ImportRe
         };
         report.lost(
             "metadata.annotations.nginx.ingress.kubernetes.io/rewrite-target",
-            format!("{prefix} in other letters, such as {}", prefix.to_uppercase()),
+            format!("{prefix} in other case, such as {}", prefix.to_uppercase()),
             "such requests are left to the platform",
         );
         let rest = leave(any_case(prefix, if both.is_some() { "(/.*)?" } else { "/.*" }), other_case);
         return match both {
             Some(_) => vec![change, rest],
             None => vec![
-                leave(PathSet::Exact(prefix.to_owned()), "this path itself is not rewritten by the source"),
+                leave(PathSet::Exact(prefix.to_owned()), "the source does not rewrite this path itself"),
                 change,
                 rest,
             ],

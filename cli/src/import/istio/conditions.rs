@@ -61,7 +61,7 @@ pub fn entries(
     // A condition that all requests of the object meet is dropped.
     let own = entry.strings("gateways", report);
     if !own.is_empty() && (gateways.is_empty() || !gateways.iter().all(|gateway| own.contains(gateway))) {
-        lost.push(format!("gateways {}: a policy does not know which gateway a request came through", own.join(", ")));
+        lost.push(format!("gateways {}: a policy cannot match the gateway of a request", own.join(", ")));
     }
     let mut matches = Match::default();
     let mut methods: Vec<Option<String>> = vec![None];
@@ -71,20 +71,20 @@ pub fn entries(
             StringMatch::Exact(method) => methods = vec![Some(method.to_owned())],
             StringMatch::Regex(expression) => match methods_of(expression) {
                 Some(several) => methods = several.into_iter().map(Some).collect(),
-                None => lost.push(format!("method {method}: a policy knows methods by name only")),
+                None => lost.push(format!("method {method}: a policy only matches methods by name")),
             },
             StringMatch::Present => {}
-            _ => lost.push(format!("method {method}: a policy knows methods by name only")),
+            _ => lost.push(format!("method {method}: a policy only matches methods by name")),
         }
     }
     if let Some(authority) = entry.take("authority") {
         match text(authority) {
-            StringMatch::Exact(name) if !name.contains(':') => match RuleHost::parse(name) {
+            StringMatch::Exact(name) => match exact_host(name) {
                 Some(name) => host = Some(name),
-                None => lost.push(format!("authority {name}: it is no host name")),
+                None => lost.push(format!("authority {name:?}: it is not a host name without a port")),
             },
             StringMatch::Present => {}
-            _ => lost.push(format!("authority {authority}: a policy knows hosts by name only")),
+            _ => lost.push(format!("authority {authority}: a policy only matches hosts by name")),
         }
     }
     let ignores_case = entry.flag("ignoreUriCase", report);
@@ -98,7 +98,7 @@ pub fn entries(
             StringMatch::Prefix(prefix) => PathSet::letters(prefix),
             StringMatch::Regex(expression) => PathSet::Regex(expression.to_owned()),
             StringMatch::Unknown(what) => {
-                lost.push(format!("uri {what}: it is no exact, prefix or regex"));
+                lost.push(format!("uri {what}: it is not exact, prefix or regex"));
                 PathSet::Any
             }
         };
@@ -113,12 +113,19 @@ pub fn entries(
                 continue;
             }
             match (name.to_ascii_lowercase().as_str(), text(value)) {
-                (":method", StringMatch::Exact(method)) if !without => methods = vec![Some(method.to_owned())],
-                (":authority" | "host", StringMatch::Exact(authority)) if !without && !authority.contains(':') => {
-                    host = RuleHost::parse(authority);
+                (":method", StringMatch::Exact(method)) if !without && methods == [None] => {
+                    methods = vec![Some(method.to_owned())]
+                }
+                (":authority" | "host", StringMatch::Exact(authority))
+                    if !without && host.as_ref().is_none_or(|host| Some(host) == exact_host(authority).as_ref()) =>
+                {
+                    host = exact_host(authority);
+                    if host.is_none() {
+                        lost.push(format!("{field}.{name} {value}: it is not a host name without a port"));
+                    }
                 }
                 (name, _) if name.starts_with(':') || name == "host" => {
-                    lost.push(format!("{field}.{name} {value}: it is no header to a policy"));
+                    lost.push(format!("{field}.{name} {value}: a policy does not treat it as a header"));
                 }
                 (_, kind) => match header(name, &kind, without) {
                     Ok(conditions) => matches.headers.extend(conditions),
@@ -137,7 +144,7 @@ pub fn entries(
         }
     }
     // Every other field in an entry of `match` is a condition.
-    lost.extend(entry.rest().iter().map(|(name, value)| format!("{name} {value}: it is not known here")));
+    lost.extend(entry.rest().iter().map(|(name, value)| format!("{name} {value}: `import` does not know it")));
     if !lost.is_empty() {
         return Err(lost.join("; "));
     }
@@ -146,15 +153,21 @@ pub fn entries(
     Ok(methods.into_iter().map(entry).collect())
 }
 
+/// A host that is compared as it is written; `None` when a policy would read it as a wildcard, or cannot contain it.
+fn exact_host(name: &str) -> Option<RuleHost> {
+    RuleHost::parse(name).filter(|host| matches!(host, RuleHost::Exact(_)))
+}
+
 /// A condition on a claim, given the part after `@request.auth.claims`: `.a.b`, or `[a][b]` for names with dots.
 fn claim(path: &str, kind: &StringMatch<'_>) -> Result<Node, String> {
     let name = match path.strip_prefix('.') {
         Some(name) => name.to_owned(),
         None => {
-            let inner = path.strip_prefix('[').and_then(|path| path.strip_suffix(']')).ok_or("it names no claim")?;
+            let inner =
+                path.strip_prefix('[').and_then(|path| path.strip_suffix(']')).ok_or("it does not name a claim")?;
             let names: Vec<&str> = inner.split("][").collect();
             if names.iter().any(|name| name.contains('.')) {
-                return Err("a policy's dots lead into objects, so no name has one".to_owned());
+                return Err("a dot in a policy separates fields of objects, so a name cannot contain one".to_owned());
             }
             names.join(".")
         }
@@ -164,7 +177,7 @@ fn claim(path: &str, kind: &StringMatch<'_>) -> Result<Node, String> {
         StringMatch::Prefix(value) => Ok(condition(&name, "Prefix", value)),
         StringMatch::Regex(value) => Ok(condition(&name, "RegularExpression", value)),
         StringMatch::Present => Ok(condition(&name, "Present", "")),
-        StringMatch::Unknown(what) => Err(format!("{what} is no exact, prefix or regex")),
+        StringMatch::Unknown(what) => Err(format!("{what} is not exact, prefix or regex")),
     }
 }
 
@@ -174,7 +187,7 @@ fn header(name: &str, kind: &StringMatch<'_>, without: bool) -> Result<Vec<Node>
         StringMatch::Exact(value) => (condition(name, "Exact", value), value.is_empty()),
         StringMatch::Prefix(value) => (condition(name, "Prefix", value), false),
         StringMatch::Regex(value) => {
-            let nothing = matches_nothing(value).ok_or_else(|| format!("{value:?}: it is no expression of RE2"))?;
+            let nothing = matches_nothing(value).ok_or_else(|| format!("{value:?}: it is not an RE2 expression"))?;
             (condition(name, "RegularExpression", value), nothing)
         }
         StringMatch::Present => (condition(name, "Present", ""), false),

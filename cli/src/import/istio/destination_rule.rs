@@ -53,7 +53,7 @@ fn of(hash: &FieldReader<'_>, report: &mut ImportReport) -> Option<Node> {
         report.lost(
             &hash.at("httpQueryParameterName"),
             name,
-            "a weighted choice is made for each request: no policy sticks to a query parameter",
+            "the weighted choice is made for each request, because stickiness cannot use a query parameter",
         );
     }
     None

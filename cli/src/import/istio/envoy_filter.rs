@@ -28,7 +28,7 @@ pub fn envoy_filters(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mu
             report.elsewhere(
                 "spec.workloadSelector",
                 selector.to_string(),
-                "the policy decides wherever it is put to work",
+                "the policy applies wherever you deploy it",
             );
         }
         for (i, patch) in object.spec.objects("configPatches", report).iter().enumerate() {
@@ -43,13 +43,13 @@ pub fn envoy_filters(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mu
             if !is_limit(&value, report) {
                 report.lost(
                     patch.path(),
-                    format!("{applies}: it is no local rate limit"),
+                    format!("{applies}: it is not a local rate limit"),
                     "requests are handled without it",
                 );
                 continue;
             }
             if !is_one_place {
-                let why = "limits for different workloads: a policy is for one";
+                let why = "limits for different workloads, and a policy is for one";
                 lost(patch.path(), why.to_owned(), draft, report);
                 continue;
             }
@@ -57,7 +57,7 @@ pub fn envoy_filters(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mu
                 value.object("typed_config", report)
             } else {
                 // A patch of a route or virtual host, whose name does not identify requests here.
-                let why = format!("a limit of a {applies} ({scope}): which requests it has is not said here");
+                let why = format!("a limit of a {applies} ({scope}): it is unclear which requests it applies to");
                 lost(patch.path(), why, draft, report);
                 continue;
             };
@@ -107,11 +107,11 @@ fn limit(config: &FieldReader<'_>, report: &mut ImportReport) -> Result<Option<V
     let (enabled, enforced) = (share("filter_enabled", report), share("filter_enforced", report));
     let bucket = config.object("token_bucket", report);
     if config.has("descriptors") {
-        return Err("descriptors: which requests have them is said elsewhere".to_owned());
+        return Err("descriptors: another part of the configuration defines which requests they apply to".to_owned());
     }
     let status = config.object("status", report).and_then(|status| status.string("code", report));
     if let Some((field, value)) = config.rest().first() {
-        return Err(format!("{field} {value}: it is not known here"));
+        return Err(format!("{field} {value}: `import` does not know it"));
     }
     let is_all = |share: Option<(i64, i64)>| share.is_some_and(|(some, all)| some >= all);
     match (enabled, enforced) {

@@ -47,7 +47,7 @@ fn sights(objects: &Objects<'_>, report: &mut ImportReport) -> Vec<Vec<(String, 
             Ok(Some(hosts)) => hosts,
             Ok(None) => continue,
             Err(why) => {
-                report.lost("spec.egress", why, "its workloads are taken to see nothing");
+                report.lost("spec.egress", why, "its workloads are assumed to reach no host");
                 Vec::new()
             }
         };
@@ -80,9 +80,12 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &
     if !is_only {
         report.file.clone_from(&entries.first().map(|(file, _)| file.clone()).unwrap_or_default());
         report.object = "ServiceEntry".to_owned();
-        let what =
-            "it is not said here that the mesh lets out only what it knows (outboundTrafficPolicy: REGISTRY_ONLY)";
-        report.lost("", what, "no egress rules are made; give the mesh's configuration too (ConfigMap istio)");
+        let what = "the input does not contain outboundTrafficPolicy: REGISTRY_ONLY, so the mesh allows all hosts";
+        report.lost(
+            "",
+            what,
+            "no egress rules are written; add the configuration of the mesh (ConfigMap istio) to the input",
+        );
         return;
     }
     let sights = sights(objects, report);
@@ -96,13 +99,13 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &
         let (hosts, hidden): (Vec<String>, Vec<String>) =
             hosts.into_iter().partition(|host| is_seen(&sights, object.in_namespace(), host));
         for host in hidden {
-            let what = format!("{host}: a Sidecar does not let its workloads see it");
-            report.lost(&spec.at("hosts"), what, "nothing is allowed by it");
+            let what = format!("{host}: a Sidecar does not import it for its workloads");
+            report.lost(&spec.at("hosts"), what, "it allows nothing");
         }
         let visible = match report.conditions(|report| Ok(spec.strings("exportTo", report))) {
             Ok(visible) => visible,
             Err(why) => {
-                report.lost("spec.exportTo", why, "nothing is allowed by it");
+                report.lost("spec.exportTo", why, "it allows nothing");
                 continue;
             }
         };
@@ -118,7 +121,7 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &
                 }
                 number => {
                     let what = format!("port {} {protocol}", number.unwrap_or_default());
-                    report.elsewhere(port.path(), what, "it is not HTTP, which alone a policy decides");
+                    report.elsewhere(port.path(), what, "it is not HTTP, and a policy only decides HTTP");
                 }
             }
         }
@@ -151,7 +154,7 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &
             report.elsewhere(
                 "spec.exportTo",
                 visible.join(", "),
-                "callers are known by their certificate; the trust domain is taken for cluster.local",
+                "callers are identified by their certificate; the trust domain cluster.local is assumed",
             );
             node.push(("from", Node::List(callers)));
         }

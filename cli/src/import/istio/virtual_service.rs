@@ -10,7 +10,7 @@ use super::conditions::{self, ConditionEntry};
 use super::{delegate, destination_rule, full_name};
 use crate::import::destination::ImportedDestination;
 use crate::import::draft::PolicyDraft;
-use crate::import::matching::{Match, PathSet};
+use crate::import::matching::{FILLED_IN, Match, PathSet, is_filled_in};
 use crate::import::objects::{Objects, duration, map, text};
 use crate::import::reader::{FieldReader, KubernetesObject};
 use crate::import::report::ImportReport;
@@ -50,7 +50,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: 
                 report.elsewhere(
                     &object.spec.at(field),
                     routes.to_string(),
-                    "it is not HTTP, which alone a policy decides",
+                    "it is not HTTP, and a policy only decides HTTP",
                 );
             }
         }
@@ -61,6 +61,12 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: 
         (created.clone(), name.clone(), service.object.in_namespace().to_owned())
     };
     services.sort_by_cached_key(age);
+    let gateways =
+        services.iter().filter(|service| !service.hosts.is_empty()).map(|service| match &*service.gateways {
+            [] => ["mesh".to_owned()].into(),
+            some => some.iter().cloned().collect(),
+        });
+    report.several("gateways", gateways);
     let mut used: Vec<String> = Vec::new();
     // Routes that match everything come after the routes of all objects.
     let mut last = Vec::new();
@@ -74,7 +80,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: 
             continue;
         }
         if !service.gateways.is_empty() {
-            let consequence = "the policy decides wherever it is put to work";
+            let consequence = "the policy applies wherever you deploy it";
             report.elsewhere("spec.gateways", service.gateways.join(", "), consequence);
         }
         let hosts = hosts(service, report);
@@ -91,6 +97,12 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: 
             for rule in context.rules(route, path, position, report) {
                 if is_closed {
                     break;
+                }
+                let never = |only: &RuleHost| !hosts.iter().any(|host| host.covers(only));
+                if let Some(only) = rule.only.first().filter(|_| !hosts.is_empty() && rule.only.iter().all(never)) {
+                    let what = format!("authority {}: it is none of spec.hosts", only.pattern().unwrap_or_default());
+                    report.elsewhere(&format!("{path}.match"), what, "it never matches, in the source as well");
+                    continue;
                 }
                 let rule = Rc::new(rule);
                 let is_total = !matches!(rule.action, RuleAction::Omit(_))
@@ -115,7 +127,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: 
         if !used.contains(&tag) {
             report.file.clone_from(&service.file);
             report.object = tag;
-            report.lost("spec.http", "no VirtualService here delegates to it", "nothing of it is in the policy");
+            report.lost("spec.http", "no VirtualService of the input delegates to it", "none of it is imported");
         }
     }
 }
@@ -137,16 +149,19 @@ fn hosts(service: &VirtualService<'_>, report: &mut ImportReport) -> Vec<RuleHos
                 names.push(short.to_owned());
             }
         }
-        for name in names {
-            match RuleHost::parse(&name) {
-                Some(host) if !found.contains(&host) => found.push(host),
-                Some(_) => {}
-                None => report.lost(
-                    "spec.hosts",
-                    format!("{name:?} is no host name of a policy"),
-                    "its requests are left alone",
-                ),
+        match names.iter().map(|name| RuleHost::parse(name)).collect::<Option<Vec<RuleHost>>>() {
+            Some(hosts) if !host.is_empty() => {
+                hosts.into_iter().for_each(|host| {
+                    if !found.contains(&host) {
+                        found.push(host)
+                    }
+                });
             }
+            _ => report.lost(
+                "spec.hosts",
+                format!("{host:?} is not a host name that a policy can contain"),
+                "the policy has no rule for its requests",
+            ),
         }
     }
     found
@@ -184,7 +199,7 @@ fn expanded(
                 }
             }
             None => {
-                let what = format!("VirtualService {namespace}/{name} is not here");
+                let what = format!("VirtualService {namespace}/{name} is missing in the input");
                 report.lost(&format!("{path}.delegate"), what, "its requests are left to the platform");
                 routes.push((path, position, route.clone()));
             }
@@ -204,7 +219,7 @@ impl RouteContext<'_> {
         let list = match report.conditions(|report| Ok(route.objects("match", report))) {
             Ok(list) => list,
             Err(why) => {
-                let consequence = "this route is left out: its requests fall to those after it";
+                let consequence = "this route is left out: its requests go to the rules after it";
                 report.lost(path, why.clone(), consequence);
                 return vec![ImportedRule::new(name, RuleAction::Omit(why))];
             }
@@ -216,7 +231,7 @@ impl RouteContext<'_> {
             match report.conditions(|report| conditions::entries(&entry, self.gateways, report)) {
                 Ok(found) => entries.extend(found),
                 Err(why) => {
-                    let consequence = "this match is left out: its requests fall to the rules after it";
+                    let consequence = "this match is left out: its requests go to the rules after it";
                     report.lost(entry.path(), why.clone(), consequence);
                     omitted.push(ImportedRule::new(name.clone(), RuleAction::Omit(why)));
                 }
@@ -272,7 +287,7 @@ impl RouteContext<'_> {
             RuleAction::Leave(format!("{field}: {what}"))
         };
         if route.has("delegate") {
-            return RuleAction::Leave("the VirtualService that it delegates to is not here".to_owned());
+            return RuleAction::Leave("the VirtualService that it delegates to is missing in the input".to_owned());
         }
         if let Some(redirect) = route.object("redirect", report) {
             route.ignore(&["route"]);
@@ -283,12 +298,12 @@ impl RouteContext<'_> {
         }
         if route.take("directResponse").is_some() {
             route.ignore(&["route"]);
-            return leave("directResponse", "a policy answers no request itself", report);
+            return leave("directResponse", "a policy cannot answer a request itself", report);
         }
         if let Some(fault) = route.take("fault") {
             if fault.get("abort").is_some() {
                 route.ignore(&["route"]);
-                return leave("fault", &format!("{fault}: a policy makes no faults"), report);
+                return leave("fault", &format!("{fault}: a policy cannot inject faults"), report);
             }
             report.lost(&route.at("fault"), fault.to_string(), "requests are not delayed");
         }
@@ -312,7 +327,7 @@ impl RouteContext<'_> {
                 if count == 1 {
                     header_changes(&headers, effects, report);
                 } else {
-                    report.lost(headers.path(), "headers of one destination among several", "they are not changed");
+                    report.lost(headers.path(), "headers of one of several destinations", "they are not changed");
                 }
             }
             item.end(report);
@@ -347,7 +362,7 @@ fn effects(route: &FieldReader<'_>, report: &mut ImportReport) -> Vec<(&'static 
         match duration(&timeout) {
             Some(timeout) if timeout != "0s" => effects.push(("timeout", text(timeout))),
             Some(_) => {}
-            None => report.lost(&route.at("timeout"), timeout, "the timeout is the platform's"),
+            None => report.lost(&route.at("timeout"), timeout, "the platform's timeout applies"),
         }
     }
     if let Some(retries) = route.object("retries", report) {
@@ -361,14 +376,17 @@ fn header_changes(headers: &FieldReader<'_>, effects: &mut Vec<(&'static str, No
         let Some(changes) = headers.object(field, report) else { continue };
         let mut node = Vec::new();
         for field in ["set", "add"] {
-            let fields: Vec<Node> = changes
-                .pairs(field, report)
-                .iter()
-                .map(|(name, value)| {
-                    let value = if let Node::String(value) = value { value.clone() } else { value.to_string() };
-                    map([("name", text(name.as_str())), ("value", text(value))])
-                })
-                .collect();
+            let mut fields: Vec<Node> = Vec::new();
+            for (name, value) in changes.pairs(field, report) {
+                let value = if let Node::String(value) = value { value.clone() } else { value.to_string() };
+                if is_filled_in(&value) {
+                    let what = format!("{value}: {FILLED_IN}");
+                    report.lost(&changes.at(&format!("{field}.{name}")), what, "the header is not changed");
+                } else {
+                    let value = value.replace("%%", "%");
+                    fields.push(map([("name", text(name.as_str())), ("value", text(value))]));
+                }
+            }
             if !fields.is_empty() {
                 node.push((field, Node::List(fields)));
             }
@@ -400,10 +418,10 @@ fn retry(retries: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, rep
         match duration(&timeout) {
             Some(timeout) if timeout != "0s" => node.push(("perTryTimeout", text(timeout))),
             Some(_) => {}
-            None => report.lost(&retries.at("perTryTimeout"), timeout, "tries have no timeout of their own"),
+            None => report.lost(&retries.at("perTryTimeout"), timeout, "attempts have no timeout of their own"),
         }
     }
-    let consequence = "the platform's own retries do as they are configured";
+    let consequence = "the platform's own retries apply";
     retries.elsewhere(&["backoff", "retryRemoteLocalities", "retryIgnorePreviousHosts"], consequence, report);
     retries.end(report);
     effects.push(("retries", map(node)));
@@ -425,17 +443,17 @@ fn redirected(redirect: &FieldReader<'_>, report: &mut ImportReport) -> Result<N
     }
     // The default port of the scheme, which a redirect in a policy uses anyway.
     if let Some(derived) = redirect.string("derivePort", report).filter(|derived| derived != "FROM_PROTOCOL_DEFAULT") {
-        return Err(format!("derivePort {derived}: a policy's redirect takes no port from the request"));
+        return Err(format!("derivePort {derived}: a redirect of a policy cannot use the port of the connection"));
     }
     if let Some(uri) = redirect.string("uri", report) {
         if uri.contains(['?', '%']) || !uri.starts_with('/') {
-            return Err(format!("uri {uri}: a policy's redirect takes a path as it is"));
+            return Err(format!("uri {uri}: a redirect of a policy has a fixed path"));
         }
         node.push(("path", map([("type", text("ReplaceFullPath")), ("value", text(uri))])));
     }
     node.push(("statusCode", Node::Integer(redirect.integer("redirectCode", report).unwrap_or(301))));
     match redirect.rest().first() {
-        Some((name, value)) => Err(format!("{name} {value}: it is not known here")),
+        Some((name, value)) => Err(format!("{name} {value}: `import` does not know it")),
         None => Ok(map(node)),
     }
 }
@@ -466,11 +484,11 @@ fn rewritten(rule: ImportedRule, rewrite: &FieldReader<'_>, report: &mut ImportR
                     None => (prefix.as_str(), false),
                 };
                 if ends && !uri.ends_with('/') {
-                    return leave(format!("uri {uri} for {prefix}: segments would be joined without a slash"), report);
+                    return leave(format!("uri {uri} for {prefix}: it would join segments without a slash"), report);
                 }
                 if !ends && uri.ends_with('/') {
                     let what = format!("uri {uri} for {prefix}");
-                    report.lost(&rewrite.at("uri"), what, "where the source makes two slashes, the policy makes one");
+                    report.lost(&rewrite.at("uri"), what, "where the source writes two slashes, the policy writes one");
                 }
                 node.push(("path", of("ReplacePrefixMatch", &uri)));
                 rules = vec![ImportedRule {
@@ -478,19 +496,19 @@ fn rewritten(rule: ImportedRule, rewrite: &FieldReader<'_>, report: &mut ImportR
                     ..rule.clone()
                 }];
                 if ends {
-                    let why = format!("{segments} itself is not rewritten by the source's prefix {prefix}");
+                    let why = format!("the source's prefix {prefix} does not rewrite {segments} itself");
                     rules.insert(0, rest(PathSet::Exact(segments.to_owned()), &why));
                 } else {
-                    let why = format!("the source rewrites the letters {prefix} also inside of a segment");
+                    let why = format!("the source rewrites {prefix} also within a segment");
                     report.lost(&rewrite.at("uri"), why.clone(), "such requests are left to the platform");
                     rules.push(rest(PathSet::Letters(prefix.clone()), &why));
                 }
             }
-            _ => return leave(format!("uri {uri}: the source puts it before the path without a slash"), report),
+            _ => return leave(format!("uri {uri}: the source writes it before the path without a slash"), report),
         }
     }
     if let Some(regex) = rewrite.take("uriRegexRewrite") {
-        return leave(format!("uriRegexRewrite {regex}: a policy rewrites no expressions"), report);
+        return leave(format!("uriRegexRewrite {regex}: a policy cannot rewrite by expression"), report);
     }
     node.extend(rewrite.string("authority", report).map(|host| ("hostname", text(host))));
     for rule in rules.iter_mut().filter(|rule| matches!(rule.action, RuleAction::Split(_))) {

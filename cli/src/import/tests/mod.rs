@@ -1,5 +1,6 @@
 use super::*;
 
+mod field;
 mod peers;
 mod properties;
 mod sources;

@@ -5,7 +5,7 @@ use super::*;
 use serde_json::json;
 
 /// The statuses of requests in the format of `replay`; 0 for those that pass.
-fn statuses(yaml: &str, requests: &[serde_json::Value]) -> Vec<u16> {
+pub(super) fn statuses(yaml: &str, requests: &[serde_json::Value]) -> Vec<u16> {
     let (node, _) = read(yaml);
     let policy =
         Policy::from_node(&node).unwrap_or_else(|problems| panic!("{problems}\n{}", yaml_text::block(&node, 0)));
@@ -17,7 +17,7 @@ fn statuses(yaml: &str, requests: &[serde_json::Value]) -> Vec<u16> {
     requests.iter().map(decide).collect()
 }
 
-fn get(authority: &str, path: &str) -> serde_json::Value {
+pub(super) fn get(authority: &str, path: &str) -> serde_json::Value {
     json!({"method": "GET", "authority": authority, "path": path, "sourceAddress": "203.0.113.9", "scheme": "https"})
 }
 

@@ -29,7 +29,7 @@ fn no_rule_is_wider_for_a_condition_that_cannot_be_read() {
         (vs("{match: {uri: {prefix: /a}}, route: [{destination: {host: a}}]}"), "is not a list"),
         (
             vs("{match: [{uri: {prefix: /a, exact: /b}}], route: [{destination: {host: a}}]}"),
-            "no exact, prefix or regex",
+            "not exact, prefix or regex",
         ),
         (vs("{match: [{headers: [x-a]}], route: [{destination: {host: a}}]}"), "headers: [\"x-a\"] is not an object"),
         (
@@ -39,7 +39,7 @@ fn no_rule_is_wider_for_a_condition_that_cannot_be_read() {
         (vs("{match: ['/a'], route: [{destination: {host: a}}]}"), "\"/a\" is not an object"),
         (
             vs("{match: [{headers: {'@request.auth.claims[a.b]': {exact: x}}}], route: [{destination: {host: a}}]}"),
-            "no name has one",
+            "a name cannot contain one",
         ),
         (http_route(&format!("{{matches: [{{path: /a}}], {to}}}")), "path: \"/a\" is not an object"),
         (
@@ -193,14 +193,15 @@ fn a_missing_gateway_is_reported_where_it_decides_the_hosts() {
         )
     };
     let notes = |yaml: &str| read(yaml).1.notes.iter().map(|note| note.what.clone()).collect::<Vec<_>>().join("; ");
-    assert!(notes(&route("")).contains("Gateway prod/g is not here"), "{}", notes(&route("")));
+    assert!(notes(&route("")).contains("Gateway prod/g is missing in the input"), "{}", notes(&route("")));
     assert_eq!(notes(&route("hostnames: [h.test],")), "");
     // Nothing is known about other namespaces without their labels.
     let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: infra}\nspec: {listeners: [{name: l, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}}]}\n---\n";
     let (policy, report) = read(&format!("{gateway}{}", route("").replace("{name: g}", "{name: g, namespace: infra}")));
     assert_eq!(policy, Node::Map(Vec::new()));
     assert!(
-        lost(&report)[0].contains("whether Namespace prod has the label team is not known: give it too"),
+        lost(&report)[0]
+            .contains("it is unknown whether Namespace prod has the label team: add the Namespace to the input"),
         "{:?}",
         lost(&report)
     );
@@ -215,7 +216,7 @@ fn what_the_whole_policy_says_of_a_part_names_the_place_in_its_source() {
     assert_eq!(
         lost(&read(&yaml).1),
         [
-            "HTTPRoute prod/httproute: spec.rules[0]: redirect: leads what matches[0] takes back to itself: the client would ask for ever; change the scheme, the host, the port or the path"
+            "HTTPRoute prod/httproute: spec.rules[0]: redirect: leads what matches[0] takes back to itself: the client would never stop; change the scheme, the host, the port or the path"
         ]
     );
 }

@@ -17,9 +17,12 @@ enum Expression {
 /// The alternatives of a rule. Returns an error for a condition that a policy cannot express.
 pub fn alternatives(rule: &str) -> Result<Vec<Alternative>, String> {
     let mut rest = rule.trim();
+    if rest.is_empty() {
+        return Err("it has no rule".to_owned());
+    }
     let parsed = any(&mut rest, 0)?;
     if !rest.is_empty() {
-        return Err(format!("{rule}: cannot be read at {rest:?}"));
+        return Err(format!("{rule}: cannot be parsed at {rest:?}"));
     }
     of(&parsed, false)
 }
@@ -44,7 +47,10 @@ fn all(rest: &mut &str, depth: usize) -> Result<Expression, String> {
 
 fn one(rest: &mut &str, depth: usize) -> Result<Expression, String> {
     const DEEPEST: usize = 32;
-    let cannot = |rest: &str| format!("the rule cannot be read at {rest:?}");
+    let cannot = |rest: &str| match rest {
+        "" => "the rule ends too early: a matcher, a quote or a bracket is missing".to_owned(),
+        rest => format!("cannot parse the rule at {rest:?}"),
+    };
     if depth > DEEPEST {
         return Err("the rule is nested too deeply".to_owned());
     }
@@ -74,9 +80,36 @@ fn one(rest: &mut &str, depth: usize) -> Result<Expression, String> {
             None => break,
         }
     }
-    let matcher = Expression::Matcher(name.to_owned(), values);
+    let matcher = Expression::Matcher(spelled(name).to_owned(), values);
     *rest = after.strip_prefix(')').ok_or_else(|| cannot(after))?.trim_start();
     Ok(matcher)
+}
+
+/// The name of a matcher as it is documented. Traefik knows each in small letters, in capitals, and in small letters after
+/// one capital, too.
+fn spelled(name: &str) -> &str {
+    const NAMES: [&str; 14] = [
+        "ClientIP",
+        "Header",
+        "HeaderRegexp",
+        "Headers",
+        "HeadersRegexp",
+        "Host",
+        "HostHeader",
+        "HostRegexp",
+        "Method",
+        "Path",
+        "PathPrefix",
+        "PathRegexp",
+        "Query",
+        "QueryRegexp",
+    ];
+    let is_it = |known: &&&str| {
+        let (lower, rest) = (known.to_lowercase(), known.get(1..).unwrap_or_default().to_lowercase());
+        let title = known.chars().take(1).chain(rest.chars()).collect::<String>();
+        [lower, known.to_uppercase(), title].iter().any(|other| other == name)
+    };
+    NAMES.iter().find(is_it).copied().unwrap_or(name)
 }
 
 fn of(expression: &Expression, negated: bool) -> Result<Vec<Alternative>, String> {
@@ -167,7 +200,7 @@ fn matcher(name: &str, values: &[String], negated: bool) -> Result<Vec<Alternati
             vec![(None, Match { query: pairs.iter().filter_map(of).collect(), ..Match::default() })]
         }
         (_, _, true) => return cannot(),
-        ("Host", hosts, _) => {
+        ("Host" | "HostHeader", hosts, _) => {
             let hosts: Option<Vec<RuleHost>> =
                 hosts.iter().map(|host| RuleHost::parse(host).filter(|host| *host != RuleHost::Any)).collect();
             let Some(hosts) = hosts else { return cannot() };
@@ -186,9 +219,10 @@ fn matcher(name: &str, values: &[String], negated: bool) -> Result<Vec<Alternati
         ("Path", paths, _) => paths.iter().map(|path| of_path(PathSet::Exact(path.clone()))).collect(),
         ("PathPrefix", paths, _) => paths.iter().map(|path| of_path(PathSet::letters(path))).collect(),
         ("PathRegexp", [expression], _) => vec![of_path(PathSet::Regex(anywhere(expression)))],
-        ("Method", methods, _) => {
-            methods.iter().map(|method| (None, Match { method: Some(method.clone()), ..Match::default() })).collect()
-        }
+        ("Method", methods, _) => methods
+            .iter()
+            .map(|method| (None, Match { method: Some(method.to_uppercase()), ..Match::default() }))
+            .collect(),
         _ => return cannot(),
     })
 }
@@ -230,7 +264,13 @@ mod tests {
                 "HostRegexp(`^[^.]+\\.a\\.test$`)",
                 "error: HostRegexp(^[^.]+\\.a\\.test$): a policy has no such condition",
             ),
-            ("Host(`a`", "error: the rule cannot be read at \"\""),
+            ("Host(`a`", "error: the rule ends too early: a matcher, a quote or a bracket is missing"),
+            ("", "error: it has no rule"),
+            (
+                "host(`a.test`) && METHOD(`get`) && Pathprefix(`/x`) && hostheader(`a.test`)",
+                r#"{"hostnames":["a.test"],"method":"GET","path":{"type":"RegularExpression","value":"/x.*"}}"#,
+            ),
+            ("hOst(`a.test`)", "error: hOst(a.test): a policy has no such condition"),
         ] {
             assert_eq!(read(rule), expected, "{rule}");
         }

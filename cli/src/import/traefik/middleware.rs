@@ -50,8 +50,12 @@ impl Chain {
         report: &mut ImportReport,
     ) {
         const DEEPEST: usize = 8;
-        let Some(node) = objects.named("Middleware", name, namespace).filter(|_| depth < DEEPEST) else {
-            self.leave.get_or_insert_with(|| format!("Middleware {namespace}/{name} is not here"));
+        if depth > DEEPEST {
+            self.leave.get_or_insert_with(|| format!("Middleware {namespace}/{name}: a chain contains itself"));
+            return;
+        }
+        let Some(node) = objects.named("Middleware", name, namespace) else {
+            self.leave.get_or_insert_with(|| format!("Middleware {namespace}/{name} is missing in the input"));
             return;
         };
         let spec =
@@ -103,18 +107,18 @@ impl Chain {
         }
         spec.elsewhere(
             &["compress", "buffering", "contentType", "passTLSClientCert", "grpcWeb"],
-            "the proxy's own configuration says it",
+            "configure it in the proxy itself",
             report,
         );
         // Any other middleware may refuse some requests, or send them elsewhere.
         if let Some((field, _)) = spec.rest().first() {
-            self.leave.get_or_insert_with(|| format!("Middleware {name}: {field}: a policy has no such thing"));
+            self.leave.get_or_insert_with(|| format!("Middleware {name}: {field}: a policy has no such feature"));
         }
     }
 
     fn change(&mut self, change: PathChange) {
         if self.path.is_some() {
-            self.leave.get_or_insert_with(|| "two changes of the path".to_owned());
+            self.leave.get_or_insert_with(|| "two changes of the path, and a rule can have one".to_owned());
         }
         self.path = Some(change);
     }
@@ -131,10 +135,14 @@ impl Chain {
             } else if criterion.flag("requestHost", report) {
                 key = Node::List(vec![map([("hostname", map([]))])]);
             }
-            let what = "`settings.sourceAddress` says how the client's address is found";
+            let what = "set `settings.sourceAddress` to define how the client's address is found";
             criterion.elsewhere(&["ipStrategy"], what, report);
         }
-        limit.elsewhere(&["redis"], "each proxy counts for itself; `scope: {global: …}` counts together", report);
+        limit.elsewhere(
+            &["redis"],
+            "each proxy counts separately; `scope: {global: …}` counts for all proxies",
+            report,
+        );
         for (field, value) in limit.rest() {
             report.lost(&limit.at(field), value.to_string(), "requests are counted without it");
         }
@@ -230,7 +238,7 @@ impl Chain {
                         && !letters.ends_with('/') =>
                 {
                     rules.push(rewritten(&rule, PathSet::segments(letters), "ReplacePrefixMatch", "/"));
-                    let why = format!("the source takes the letters {letters} away also inside of a segment");
+                    let why = format!("the source removes {letters} also within a segment");
                     report.lost("spec.routes", why.clone(), "such requests are left to the platform");
                     rules.push(leave(&rule, Some(PathSet::Letters(letters.clone())), why));
                 }

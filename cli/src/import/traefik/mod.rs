@@ -28,12 +28,15 @@ struct TraefikRoute {
 }
 
 pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
-    let mut found = Vec::new();
+    let (mut found, mut all_entry_points) = (Vec::new(), Vec::new());
     let objects = &TraefikObjects::of(objects);
     for (file, node) in objects.routes() {
         report.file.clone_from(file);
         let object = KubernetesObject::open(node, report);
         let entry_points = object.spec.strings("entryPoints", report);
+        // Those two differ in TLS, which a policy knows.
+        let others = entry_points.iter().filter(|name| !["web", "websecure"].contains(&name.as_str()));
+        all_entry_points.push(others.cloned().collect());
         // A route with TLS only gets TLS requests, and one without only the others.
         let has_tls = object.spec.take("tls").is_some_and(|tls| *tls != Node::Null);
         let protocol = if has_tls || entry_points == ["websecure"] { "https" } else { "http" };
@@ -42,8 +45,9 @@ pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Impor
         for (i, route) in object.spec.objects("routes", report).iter().enumerate() {
             let tag = format!("{}#{i}", object.tag());
             if let Some(parents) = &parents {
-                let why = format!("parentRefs {parents}: what its parent matches is a condition too");
-                report.lost(route.path(), why.clone(), "this route is left out: its requests fall to those after it");
+                let why = format!("parentRefs {parents}: the conditions of its parent apply, too");
+                let out = "its routes are left out: their requests go to the rules after them";
+                report.lost("spec.parentRefs", why.clone(), out);
                 let rules = vec![ImportedRule {
                     tags: vec![tag],
                     ..ImportedRule::new(object.name.clone(), RuleAction::Omit(why))
@@ -57,6 +61,7 @@ pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Impor
             report.lost(&object.spec.at(field), value.to_string(), "requests are handled without it");
         }
     }
+    report.several("entry points", all_entry_points);
     found.sort_by_key(|route| std::cmp::Reverse(route.priority));
     let both = ["http", "https"].iter().all(|protocol| found.iter().any(|route| route.protocol == *protocol));
     for route in found {
@@ -134,7 +139,11 @@ fn read(
             }
         }
         Err(why) => {
-            report.lost(&route.at("match"), why.clone(), "this route is left out: its requests fall to those after it");
+            report.lost(
+                &route.at("match"),
+                why.clone(),
+                "this route is left out: its requests go to the rules after it",
+            );
             let rules = vec![ImportedRule { action: RuleAction::Omit(why), ..rule }];
             found.push(TraefikRoute { priority, hosts: None, rules, protocol });
         }
@@ -142,8 +151,8 @@ fn read(
     for (name, limit) in chain.limits {
         let limit = [("name", text(name))].into_iter().chain(limit).collect();
         let place = report.place(&route.at("middlewares"));
-        let (tag, also) = (tag.to_owned(), vec![Match::default()]);
-        draft.tagged_limits.push(TaggedLimit { tag, except: Vec::new(), also, limit, place });
+        let (tags, also) = (vec![tag.to_owned()], vec![Match::default()]);
+        draft.tagged_limits.push(TaggedLimit { tags, except: Vec::new(), also, limit, place });
     }
 }
 
@@ -199,7 +208,7 @@ fn targets(
         ]);
         service.elsewhere(
             &["sticky", "healthCheck", "passiveHealthCheck"],
-            "it is about the endpoints of one service",
+            "it concerns the endpoints of one Service",
             report,
         );
         for (field, value) in service.rest() {
@@ -216,8 +225,14 @@ fn targets(
             continue;
         }
         let inside = own.unwrap_or_else(|| namespace.to_owned());
-        let found = objects.named("TraefikService", &name, &inside).filter(|_| depth < DEEPEST);
-        let Some(node) = found else { return Err(format!("TraefikService {inside}/{name} is not here")) };
+        if depth >= DEEPEST {
+            return Err(format!("TraefikService {inside}/{name} contains itself"));
+        }
+        if name.ends_with("@internal") {
+            return Err(format!("{name} is a service of Traefik itself"));
+        }
+        let found = objects.named("TraefikService", &name, &inside);
+        let Some(node) = found else { return Err(format!("TraefikService {inside}/{name} is missing in the input")) };
         let spec =
             FieldReader::new(node.get("spec").unwrap_or(&Node::Null), &format!("TraefikService {name}: spec"), report);
         if let Some(mirroring) = spec.take("mirroring") {

@@ -7,7 +7,7 @@ use penstock_policy::document::Node;
 use crate::import::objects::Objects;
 
 /// The API groups of its kinds, old and new.
-pub(super) const GROUPS: [&str; 2] = ["traefik.io", "traefik.containo.us"];
+const GROUPS: [&str; 2] = ["traefik.io", "traefik.containo.us"];
 
 /// Traefik's objects in the input.
 pub(super) struct TraefikObjects<'d> {

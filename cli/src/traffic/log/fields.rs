@@ -67,6 +67,11 @@ impl LogField {
                     _ => LogField::Other,
                 }
             }
+            "REQ_WITHOUT_QUERY" => match LogField::new("REQ", argument, longest) {
+                path @ (LogField::Path | LogField::OriginalPath) => path,
+                // Without its query, another header is not what the request had.
+                _ => LogField::Other,
+            },
             "PATH" if argument.ends_with(":PATH") => LogField::Path,
             "PATH" => LogField::OriginalPath,
             "START_TIME" => LogField::Time(argument.to_owned()),

@@ -54,7 +54,8 @@ impl LogFormat {
                 json_entries(&Value::Object(object), &mut Vec::new(), &mut entries)?;
                 LogFormat::Json(entries)
             }
-            _ => LogFormat::Text(pieces(format)?),
+            // With the escapes of a YAML or JSON text in double quotes, from which it may be copied.
+            _ => LogFormat::Text(pieces(format.trim_end_matches("\\n").replace("\\t", "\t").as_str())?),
         };
         let all: Vec<&Piece> = match &parsed {
             LogFormat::Text(pieces) => pieces.iter().collect(),
@@ -131,7 +132,7 @@ fn pieces(format: &str) -> anyhow::Result<Vec<Piece>> {
         if !literal.is_empty() {
             pieces.push(Piece::Literal(std::mem::take(&mut literal)));
         } else if matches!(pieces.last(), Some(Piece::Value(_))) {
-            bail!("the log format {format:?} has nothing between two values: where one ends cannot be known");
+            bail!("the log format {format:?} has nothing between two values: so it is unclear where one ends");
         }
         pieces.push(Piece::Value(field));
         rest = after;
@@ -147,7 +148,10 @@ fn pieces(format: &str) -> anyhow::Result<Vec<Piece>> {
 fn operator(text: &str) -> anyhow::Result<(LogField, &str)> {
     let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).unwrap_or(text.len());
     let (name, mut rest) = text.split_at_checked(end).unwrap_or_default();
-    ensure!(!name.is_empty(), "a % begins no operator of Envoy such as %REQ(:METHOD)% (a percent sign itself is %%)");
+    ensure!(
+        !name.is_empty(),
+        "a % does not begin an operator of Envoy such as %REQ(:METHOD)% (a percent sign itself is %%)"
+    );
     let mut argument = "";
     if let Some(inside) = rest.strip_prefix('(') {
         let (inside, after) = inside.split_once(')').with_context(|| format!("%{name}( has no closing parenthesis"))?;

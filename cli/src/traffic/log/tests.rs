@@ -104,6 +104,17 @@ fn times_ports_and_identifiers_are_one_word_each() {
 }
 
 #[test]
+fn a_path_without_its_query_is_a_path() {
+    let read = |path: &str| {
+        let format = format!("%REQ(:METHOD)% {path} %REQ(:AUTHORITY)% \"%REQ_WITHOUT_QUERY(REFERER)%\"");
+        shown(described(br#"GET /a a.test "https://b.test/""#, &LogFormat::parse(&format).unwrap()))
+    };
+    for path in ["%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%", "%REQ_WITHOUT_QUERY(:PATH):100%", "%PATH(NQ)%"] {
+        assert_eq!(read(path), "GET a.test /a None None None None None []", "{path}");
+    }
+}
+
+#[test]
 fn an_ambiguous_line_is_left_out() {
     let format = LogFormat::parse("%REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)% \"%REQ(A)%\" \"%REQ(B)%\"").unwrap();
     assert!(matches!(described(br#"GET a.test / "1" "2""#, &format), Line::Request(_)));
@@ -119,7 +130,7 @@ fn a_format_that_cannot_be_read_says_why() {
         ("%REQ(:METHOD)% %REQ(:PATH)%", "%REQ(:AUTHORITY)%"),
         ("%REQ(:METHOD)%%REQ(:PATH)% %REQ(:AUTHORITY)%", "nothing between"),
         ("%REQ(:METHOD% x", "closing parenthesis"),
-        ("100% %REQ(:METHOD)%", "begins no operator"),
+        ("100% %REQ(:METHOD)%", "does not begin an operator"),
         ("%PROTOCOL", "no closing %"),
         ("{}", "needs %REQ(:METHOD)%"),
     ] {

@@ -6,8 +6,8 @@ mod paths;
 mod search;
 mod side;
 
-use penstock_policy::document::Node;
-use penstock_policy::egress::{EgressDocument, EgressRuleDocument, Mode};
+use penstock_policy::document::{Node, NonEmpty};
+use penstock_policy::egress::{Destination, EgressDocument, EgressRuleDocument, Mode};
 use penstock_policy::matching::PathMatch;
 use penstock_policy::wire::World;
 use penstock_policy::{Policy, Timestamp};
@@ -46,7 +46,7 @@ pub fn excesses(platform: &SectionPart<'_>, team: Option<&SectionPart<'_>>, now:
             let refused = judge(&request, None, platform.policy, now);
             let message = "is missing: the policy lets every request pass, and the platform's does not".to_owned();
             let witness = refused.map(|_| Witness::Request(request.json()));
-            let help = Some("give it an `egress` within the platform's".to_owned());
+            let help = Some("add an `egress` within the platform's".to_owned());
             excesses.push(Excess { path: "egress".to_owned(), message, help, witness });
         }
         return excesses;
@@ -122,6 +122,7 @@ impl<'d> EgressComparison<'_, 'd> {
             mentioned: self.mentioned,
             same_identity: self.same_identity,
             refuse_all: false,
+            skips_addresses: team.verify_sni,
             now: self.now,
             decisions: 0,
         }
@@ -152,14 +153,17 @@ impl<'d> EgressComparison<'_, 'd> {
                 SearchEnd::Nothing => {}
                 SearchEnd::Request(draft) => {
                     let why = self.judge(&draft).map(|refusal| self.words(&refusal)).unwrap_or_default();
-                    let message =
-                        format!("rule `{}` lets pass what the platform does not: {}{why}", rule.name.0, draft.words());
+                    let message = format!(
+                        "rule `{}` lets a request pass that the platform's policy refuses: {}{why}",
+                        rule.name.0,
+                        draft.words()
+                    );
                     self.push(path, message, help, Some(&draft));
                 }
                 SearchEnd::Unknown(why) => {
                     let message =
-                        format!("rule `{}` cannot be shown to be within the platform's policy: {why}", rule.name.0);
-                    self.push(path, message, "write it more like the platform's rule", None);
+                        format!("rule `{}` could not be compared with the platform's policy: {why}", rule.name.0);
+                    self.push(path, message, "write the rule in a form closer to the platform's", None);
                 }
             }
         }
@@ -176,16 +180,19 @@ impl<'d> EgressComparison<'_, 'd> {
         if theirs.mode == Mode::Enforce {
             let draft = unlisted(self.mentioned);
             let why = self.judge(&draft).map(|refusal| self.words(&refusal));
-            let message =
-                format!("Audit lets pass what no rule allows: {}{}", draft.words(), why.clone().unwrap_or_default());
+            let message = format!(
+                "Audit lets requests pass that no rule allows: {}{}",
+                draft.words(),
+                why.clone().unwrap_or_default()
+            );
             return self.push(path, message, "write mode: Enforce, as the platform does", why.map(|_| &draft));
         }
         // Both modes are Audit: only ambiguous paths are refused, where rules with `paths` are selected.
-        let mut search = self.search(ours, theirs);
+        // What no rule of the team allows passes with any server name, also requests to addresses.
+        let mut search = WitnessSearch { skips_addresses: false, ..self.search(ours, theirs) };
         let mut found = None;
         for rule in theirs.document.rules.0.iter().filter(|rule| rule.paths.is_some()) {
-            let everything = EgressRuleDocument { paths: None, connect: true, ..rule.clone() };
-            match search.rule(&everything, &mut |draft| self.judge(draft).is_some()) {
+            match search.rule(&any_path(rule), &mut |draft| self.judge(draft).is_some()) {
                 SearchEnd::Nothing => {}
                 SearchEnd::Request(draft) => found = Some((draft.words(), Some(draft))),
                 SearchEnd::Unknown(why) => found = found.or(Some((why.to_owned(), None))),
@@ -193,7 +200,7 @@ impl<'d> EgressComparison<'_, 'd> {
         }
         if let Some((words, draft)) = found {
             let message = format!("ambiguous paths pass that the platform refuses in Audit, too: {words}");
-            self.push(path, message, "give the policy the platform's rules with `paths`", draft.as_deref());
+            self.push(path, message, "add the platform's rules with `paths` to the policy", draft.as_deref());
         }
     }
 
@@ -242,6 +249,13 @@ impl<'d> EgressComparison<'_, 'd> {
             self.push(path, message, "write verifySni: true, as the platform does", witness.as_ref());
         }
     }
+}
+
+/// All requests that `rule` may make path-scoped: with any path, and on all ports, because the two policies may have
+/// different default ports.
+pub fn any_path(rule: &EgressRuleDocument) -> EgressRuleDocument {
+    let to = rule.to.0.iter().map(|to| Destination { target: to.target.clone(), ports: None }).collect();
+    EgressRuleDocument { to: NonEmpty(to), paths: None, connect: true, ..rule.clone() }
 }
 
 /// The same request on a connection with a different server name.

@@ -42,6 +42,9 @@ pub struct WitnessSearch<'s, 'd> {
     pub same_identity: bool,
     /// Whether everything counts as refused by the platform, which finds any request that the team's policy allows.
     pub refuse_all: bool,
+    /// Whether requests to addresses are skipped, because the team's policy refuses all that its rules allow: with
+    /// `verifySni`, because an address is never a server name.
+    pub skips_addresses: bool,
     /// The time of the decisions.
     pub now: Timestamp,
     /// The number of decisions so far.
@@ -63,6 +66,12 @@ struct FixedPart<'c, 'd> {
     platform_scoped: bool,
 }
 
+impl FixedPart<'_, '_> {
+    fn is_tunnel(&self) -> bool {
+        self.method == "CONNECT"
+    }
+}
+
 impl<'d> WitnessSearch<'_, 'd> {
     /// Finds a request that `rule` allows and the platform does not. `check` confirms a candidate; if it does not, the
     /// search continues.
@@ -70,8 +79,7 @@ impl<'d> WitnessSearch<'_, 'd> {
         let mut result = SearchEnd::Nothing;
         for to in &rule.to.0 {
             for point in self.mentioned.cells(&to.target) {
-                // An address is never a server name, so all such requests are refused.
-                if self.team.verify_sni && matches!(point, Point::Address(_)) {
+                if self.skips_addresses && matches!(point, Point::Address(_)) {
                     continue;
                 }
                 for port in self.ports(&point) {
@@ -170,6 +178,7 @@ impl<'d> WitnessSearch<'_, 'd> {
                 let of_team: Vec<_> = team.rules.iter().filter(|rule| holds(rule) && is_for(rule)).collect();
                 let of_platform: Vec<_> =
                     platform.rules.iter().filter(|rule| holds(rule) && (!self.same_identity || is_for(rule))).collect();
+                let refuses_allowed = self.team.verify_sni && matches!(point, Point::Address(_));
                 for method in &methods {
                     self.decisions += 1 + of_team.len() + of_platform.len();
                     if self.decisions > MOST_DECISIONS {
@@ -188,16 +197,26 @@ impl<'d> WitnessSearch<'_, 'd> {
                             // A rule whose conditions may be false does not reliably refuse an ambiguous path, unless
                             // the rule itself applies.
                             let is_sure = other.name == rule.name || self.team.conditions(other).is_empty();
-                            is_sure && other.paths.is_some() && lists(other, method)
+                            is_sure && (other.paths.is_some() || refuses_allowed) && lists(other, method)
                         }),
                         platform: selected,
                         is_denied: platform.is_denied || self.refuse_all,
                     };
-                    match self.cell(rule, &cell, &all) {
-                        SearchEnd::Request(draft) if check(&draft) => return SearchEnd::Request(draft),
-                        SearchEnd::Request(_) => result = SearchEnd::Unknown("no request that shows it could be found"),
-                        SearchEnd::Unknown(why) => result = SearchEnd::Unknown(why),
-                        SearchEnd::Nothing => {}
+                    if cell.is_tunnel()
+                        && (!rule.connect || rule.paths.is_some() || matches!(port, RequestPort::Absent { .. }))
+                    {
+                        continue;
+                    }
+                    for by_ambiguity in [true, false] {
+                        let found = if by_ambiguity { self.ambiguous(&cell) } else { self.cell(rule, &cell, &all) };
+                        match found {
+                            SearchEnd::Request(draft) if check(&draft) => return SearchEnd::Request(draft),
+                            SearchEnd::Request(_) => {
+                                result = SearchEnd::Unknown("no request that shows it could be found");
+                            }
+                            SearchEnd::Unknown(why) => result = SearchEnd::Unknown(why),
+                            SearchEnd::Nothing => {}
+                        }
                     }
                 }
             }
@@ -227,19 +246,21 @@ impl<'d> WitnessSearch<'_, 'd> {
         times.filter(holds).map(Some).collect()
     }
 
-    fn cell(&self, rule: &EgressRuleDocument, cell: &FixedPart<'_, 'd>, all: &[&EgressRuleDocument]) -> SearchEnd {
-        let is_tunnel = cell.method == "CONNECT";
-        if is_tunnel && (!rule.connect || rule.paths.is_some() || matches!(cell.port, RequestPort::Absent { .. })) {
+    /// A request with an ambiguous path that only the platform refuses for it. Another rule of the team may give
+    /// ambiguous paths 400, too.
+    fn ambiguous(&self, cell: &FixedPart<'_, 'd>) -> SearchEnd {
+        if !cell.platform_scoped || cell.team_scoped || self.refuse_all {
             return SearchEnd::Nothing;
         }
-        // Another rule of the team may give ambiguous paths 400 for this rule, too.
-        if cell.platform_scoped && !cell.team_scoped && !self.refuse_all {
-            let mut draft = self.draft(cell, if is_tunnel { "" } else { "/a%2fb" });
-            if is_tunnel {
-                draft.headers.push(("x-original-url".to_owned(), "/".to_owned()));
-            }
-            return SearchEnd::Request(Box::new(draft));
+        let mut draft = self.draft(cell, if cell.is_tunnel() { "" } else { "/a%2fb" });
+        if cell.is_tunnel() {
+            draft.headers.push(("x-original-url".to_owned(), "/".to_owned()));
         }
+        SearchEnd::Request(Box::new(draft))
+    }
+
+    /// A request that `rule` allows and no rule of the platform.
+    fn cell(&self, rule: &EgressRuleDocument, cell: &FixedPart<'_, 'd>, all: &[&EgressRuleDocument]) -> SearchEnd {
         if self.platform.mode == Mode::Audit && !self.refuse_all {
             return SearchEnd::Nothing;
         }
@@ -324,7 +345,7 @@ impl<'d> WitnessSearch<'_, 'd> {
         overrides: &[String],
         upgrades: &[String],
     ) -> PathDifference {
-        let is_tunnel = cell.method == "CONNECT";
+        let is_tunnel = cell.is_tunnel();
         let lists_all = |wide: &EgressRuleDocument| {
             overrides.iter().all(|method| lists(wide, method))
                 && upgrades.iter().all(|upgrade| wide.upgrades.iter().any(|listed| *listed.0 == **upgrade))

@@ -32,7 +32,7 @@ pub fn excesses(platform: (&Documents, &Node), team: (&Documents, &Node), now: T
         let Some((path, problem)) = settings.excess(*limit, &ours) else { continue };
         let name = &limit.document.name.0;
         let message = format!("the platform's limit `{name}` refuses more ({}): {problem}", quota(limit.document));
-        let help = Some("have a limit at least as tight, for at least the same requests".to_owned());
+        let help = Some("add a limit that is at least as strict, for at least the same requests".to_owned());
         let witness = witness((platform.1, *limit), (team.1, &ours), now);
         excesses.push(Excess { path, message, help, witness });
     }
@@ -141,7 +141,7 @@ impl SettingsPair<'_> {
             problems.push("is in Shadow and refuses nothing".to_owned());
         }
         if !self.matches_all(mine, limit) {
-            problems.push("does not hold for all the requests".to_owned());
+            problems.push("does not apply to all the requests".to_owned());
         }
         let rate = |limit: &LimitDocument, other: &LimitDocument| {
             u128::from(limit.limit.requests.0) * other.limit.per.0.as_nanos()
@@ -159,12 +159,12 @@ impl SettingsPair<'_> {
                 const DEFAULT_CAPACITY: u32 = 65_536;
                 let capacity = |limit: &LimitDocument| limit.capacity.map_or(DEFAULT_CAPACITY, |capacity| capacity.0);
                 if capacity(ours) > capacity(theirs) && !mine.key().is_empty() {
-                    problems.push("has room for more keys before they share buckets".to_owned());
+                    problems.push("counts more keys before they share buckets".to_owned());
                 }
             }
             (Some(ours), Some(theirs)) => {
                 if ["cluster", "domain"].iter().any(|field| ours.get(field) != theirs.get(field)) {
-                    problems.push("asks another service or domain".to_owned());
+                    problems.push("uses another service or domain".to_owned());
                 }
                 let denies =
                     |service: &Node| matches!(service.get("onFailure"), Some(Node::String(word)) if word == "Deny");
@@ -172,7 +172,7 @@ impl SettingsPair<'_> {
                     problems.push("lets pass more when the service does not answer".to_owned());
                 }
             }
-            _ => problems.push("counts elsewhere: its scope is another".to_owned()),
+            _ => problems.push("has another scope".to_owned()),
         }
         problems
     }
@@ -231,7 +231,7 @@ fn cheaper(ours: &LimitCost, theirs: &LimitCost) -> Option<String> {
             is_same || most <= 1 || (ours.header.is_none() && ours.default >= most)
         }
     };
-    (!is_dear).then(|| "counts some requests for less".to_owned())
+    (!is_dear).then(|| "counts a lower cost for some requests".to_owned())
 }
 
 /// How long requests wait for the rate-limit service.

@@ -87,7 +87,7 @@ fn policy() -> impl Strategy<Value = Value> {
 
 /// Two policies that have much in common.
 fn pair() -> impl Strategy<Value = (Value, Value)> {
-    (policy(), policy(), 0..6usize).prop_map(|(one, other, what)| {
+    (policy(), policy(), 0..7usize).prop_map(|(one, other, what)| {
         let mut two = one.clone();
         let (mine, theirs) = (&mut two["egress"], &other["egress"]);
         match what {
@@ -102,7 +102,11 @@ fn pair() -> impl Strategy<Value = (Value, Value)> {
                     rule["name"] = name;
                 }
             }
-            _ => mine["verifySni"] = theirs["verifySni"].clone(),
+            5 => mine["verifySni"] = theirs["verifySni"].clone(),
+            _ => match theirs.get("defaultPort") {
+                Some(port) => mine["defaultPort"] = port.clone(),
+                None => drop(mine.as_object_mut().unwrap().remove("defaultPort")),
+            },
         }
         (one, two)
     })

@@ -1,7 +1,8 @@
-# A certificate authority that signs one certificate and is forgotten. What the API server trusts already it goes on trusting,
-# so that no request is refused while Pods still present the old certificate.
+# Makes a certificate authority that signs one certificate, and does not keep its key. The API server also keeps trusting the previous
+# authority, so that no request is refused while Pods still use the old certificate.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=$WEBHOOK" -keyout ca.key -out ca.crt
-openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$SERVICE" -keyout tls.key -out tls.csr
+# The name of the Service is not the common name, which can have 64 characters only.
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=webhook -keyout tls.key -out tls.csr
 printf 'subjectAltName=DNS:%s,DNS:%s.cluster.local\n' "$SERVICE" "$SERVICE" >extensions
 openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -extfile extensions -out tls.crt
 old=$(kubectl -n "$NAMESPACE" get secret "$SECRET" -o 'jsonpath={.data.ca\.crt}' 2>/dev/null || true)

@@ -1,14 +1,15 @@
+{{- /* Names have at most 36 characters, because the longest suffix, of the certificate's Job, must fit into 63, too. */ -}}
 {{- define "penstock.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 36 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "penstock.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 36 | trimSuffix "-" -}}
 {{- else if contains (include "penstock.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 36 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "penstock.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name (include "penstock.name" .) | trunc 36 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -26,6 +27,9 @@ app.kubernetes.io/name: {{ include "penstock.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "penstock.selector" -}}
@@ -41,7 +45,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
-{{- /* What a Pod of ours may do: next to nothing. */ -}}
+{{- /* The security context of the chart's Pods: minimal permissions. */ -}}
 {{- define "penstock.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -56,8 +60,9 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* The certificate authority that the API server must trust; empty: somebody fills it in. What the job has filled in holds for
-       a webhook that an upgrade adds, too: it must not refuse everything until the next job is done. */ -}}
+{{- /* The certificate authority that the API server must trust. Empty if cert-manager or the Job writes it. The value that an
+       earlier Job wrote is also used for a webhook that an upgrade adds, which otherwise would refuse everything until the next
+       Job has run. */ -}}
 {{- define "penstock.caBundle" -}}
 {{- if eq .Values.webhook.certificate.from "secret" -}}
 {{- .Values.webhook.certificate.caBundle -}}

@@ -1,8 +1,8 @@
-//! What becomes of a plugin's configuration.
+//! A plugin's configuration is accepted, or refused with a reason.
 
 use super::*;
 
-/// Whether the configuration is taken, and what the log says.
+/// Whether the configuration is accepted, and the lines of the log.
 fn configure_with_log(configuration: &str) -> (bool, Vec<String>) {
     fresh();
     let taken = Plugin::<penstock_policy::module::HeaderRouting, FakeHost>::configure(

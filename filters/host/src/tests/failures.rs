@@ -1,4 +1,4 @@
-//! A proxy that fails: every outcome is explicit, and none is a way round the policy.
+//! A proxy whose functions fail: every outcome is explicit, and none bypasses the policy.
 
 use penstock_policy::{Action, Decision, HeaderOp, Request, Response, Section};
 
@@ -87,8 +87,8 @@ fn a_response_whose_header_cannot_be_added_goes_on() {
     });
 }
 
-/// Every function of the proxy fails, with all four sections at work: a request is decided, or refused, never forwarded
-/// undecided.
+/// Each function of the proxy fails, with a policy that has all four sections. A request is decided or refused, and never
+/// forwarded without a decision.
 #[test]
 fn whatever_fails_the_outcome_is_known() {
     const REFUSES: [&str; 2] = ["headers", "change_header"];
@@ -118,7 +118,7 @@ fn whatever_fails_the_outcome_is_known() {
             plugin.tick();
             let (is_answered, was_reset) = with(|proxy| (proxy.sent.is_some(), proxy.was_reset));
             let case = format!("{function} {second:?}");
-            // Which of the calls to the state a request makes is the state's affair; one that fails refuses it.
+            // Which of these functions a request uses depends on the state. If one that it uses fails, it is refused.
             let state_was_used = STATE.contains(&function) && with(|proxy| proxy.calls.contains(&function));
             if flow == Flow::Continue {
                 assert!(!is_answered && !was_reset && !REFUSES.contains(&function), "{case}");
@@ -136,7 +136,21 @@ fn a_proxy_that_loses_its_shared_state_refuses_rather_than_opens() {
     let plugin = configured(LIMIT);
     with(|proxy| proxy.broken.push(("update", 10)));
     assert_eq!(request(&plugin, &[]), Flow::Pause);
-    let expected = refused("environment", "cannot read the clock, random numbers or shared data");
+    let expected = refused("environment", "cannot read the clock, random numbers, shared data or metadata");
+    assert_eq!(with(|proxy| proxy.sent.clone()), expected);
+}
+
+#[test]
+fn a_proxy_that_does_not_show_metadata_refuses_the_requests_that_need_it() {
+    fresh();
+    let plugin = configured(
+        r#"{"routes":{"default":"free","rules":[{"name":"pro","route":"pro",
+            "matches":[{"headers":[{"name":"x-at","value":"app"}],"claims":[{"name":"tier","value":"pro"}]}]}]}}"#,
+    );
+    with(|proxy| proxy.broken.push(("facts", 10)));
+    assert_eq!(request(&plugin, &[("x-at", "other")]), Flow::Continue);
+    assert_eq!(request(&plugin, &[("x-at", "app")]), Flow::Pause);
+    let expected = refused("environment", "cannot read the clock, random numbers, shared data or metadata");
     assert_eq!(with(|proxy| proxy.sent.clone()), expected);
 }
 

@@ -1,4 +1,4 @@
-//! A plugin's whole life on the proxy for tests.
+//! A plugin on the simulated proxy, from its configuration to its end.
 
 mod configuration;
 mod failures;
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use penstock_policy::module::Suite;
 
 use crate::testing::{self, FakeHeaders, FakeHost, FakeRequest, SentResponse, with};
-use crate::{Flow, GaugeWriter, Plugin, Rest, Worker};
+use crate::{Flow, GaugeWriter, Plugin, PolicyNeed, Rest, Worker};
 
 const ROUTES: &str = r#"{"routes":{"rules":[
     {"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}
@@ -23,7 +23,7 @@ const LIMIT: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2
 const COOKIE: &str = r#"{"canaries":[{"name":"a","stickiness":{"cookie":{"name":"id"}},
     "variants":[{"name":"v1","weight":1}]}]}"#;
 
-/// Every section at once: egress allows `a.test`, then a limit, a rule and a canary.
+/// All sections: egress that allows `a.test`, a limit, a route rule and a canary.
 const SUITE: &str = r#"{"settings":{"filterState":true},
     "egress":{"rules":[{"name":"a","to":[{"host":"a.test"}]}]},
     "rateLimits":[{"name":"l","key":[{"header":"x-key"}],"limit":{"requests":1000,"per":"1m"}}],
@@ -31,7 +31,7 @@ const SUITE: &str = r#"{"settings":{"filterState":true},
     "canaries":[{"name":"c","variants":[{"name":"v1","weight":1},{"name":"v2","weight":1}],
         "rollback":{"variant":"v2","to":"v1","errorPercent":5}}]}"#;
 
-/// A plugin as one worker runs it.
+/// A plugin in one worker.
 struct TestPlugin {
     plugin: Plugin<Suite, FakeHost>,
     worker: RefCell<Worker<FakeHost>>,
@@ -44,7 +44,7 @@ impl TestPlugin {
     }
 }
 
-/// A new proxy whose log is kept.
+/// Starts with a new proxy, and records its log.
 fn fresh() {
     testing::reset();
     testing::capture_log();
@@ -59,19 +59,19 @@ fn configured(policy: &str) -> Rc<TestPlugin> {
     configure(policy).unwrap_or_else(|| panic!("{:?}", with(|proxy| proxy.log.clone())))
 }
 
-/// One request, as a proxy tells of it.
+/// One request, and the callbacks that a proxy makes for it.
 struct Exchange {
     plugin: Rc<TestPlugin>,
     rest: Rest<FakeHeaders>,
 }
 
 impl Exchange {
-    /// Begins with the proxy's current headers.
+    /// Begins a request with the proxy's current headers.
     fn begin(plugin: &Rc<TestPlugin>) -> (Flow, Exchange) {
         Exchange::begin_with(plugin, true)
     }
 
-    /// The same, with a body to come unless `has_ended`.
+    /// As [`Exchange::begin`]; the request has a body unless `has_ended`.
     fn begin_with(plugin: &Rc<TestPlugin>, has_ended: bool) -> (Flow, Exchange) {
         let handled = plugin.plugin.request_headers(&mut plugin.worker.borrow_mut(), &mut FakeRequest, has_ended);
         (handled.flow, Exchange { plugin: Rc::clone(plugin), rest: handled.rest })
@@ -120,7 +120,7 @@ fn set_headers(headers: &[(&str, &str)]) {
     });
 }
 
-/// A request with these headers beside the usual ones, from its beginning to its end.
+/// A whole request with these headers in addition to the usual ones.
 fn request(plugin: &Rc<TestPlugin>, headers: &[(&str, &str)]) -> Flow {
     set_headers(headers);
     let (flow, exchange) = Exchange::begin(plugin);
@@ -144,7 +144,7 @@ fn refused(name: &str, message: &str) -> Option<SentResponse> {
     })
 }
 
-/// The proxy's counters: its metrics but for the gauges and the histogram that every policy has.
+/// The proxy's counters: its metrics without the gauges and the histogram that every policy has.
 fn counted() -> Vec<(String, i64)> {
     const OTHERS: [&str; 3] = ["penstock.policy_", "penstock.rate_limit_keys_", "penstock.decision_"];
     let is_counter = |name: &str| !OTHERS.iter().any(|other| name.starts_with(other));

@@ -1,4 +1,4 @@
-//! Requests and responses on a proxy that works.
+//! Requests and responses on a proxy without failures.
 
 use super::*;
 use crate::MetricKind;
@@ -118,7 +118,7 @@ fn headers_of_the_response_are_added_when_it_comes() {
         assert_eq!(flow, Flow::Continue);
         assert_eq!(with(|proxy| proxy.response_headers.len()), 0);
         exchange.response();
-        // A second response, as after 100 or 103, gets nothing more.
+        // A second response, such as the one after 100 or 103, is not changed again.
         exchange.response();
         exchange.end();
         with(|proxy| std::mem::take(&mut proxy.response_headers))
@@ -139,7 +139,8 @@ fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
 
 const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
 
-/// A whole exchange, answered with `status`, if at all, and cut off as `flags` say; the route that it took.
+/// A whole exchange: the response has the status `status`, if there is one, and `flags` are its response flags. Returns
+/// the route that the request took.
 fn exchange(plugin: &Rc<TestPlugin>, status: Option<&str>, flags: u64) -> String {
     set_headers(&[]);
     with(|proxy| {
@@ -233,7 +234,7 @@ fn the_first_decision_after_a_tick_is_timed_and_no_other() {
     assert_eq!(metric("penstock.decision_duration_nanos.plugin.edge"), Some(0));
     request(&plugin, &[]);
     assert_eq!(calls_of("now"), 0);
-    // Without clock or histograms nothing else changes.
+    // If the clock or the histograms fail, everything else works.
     for broken in ["now", "define_metric", "record"] {
         plugin.tick();
         with(|proxy| proxy.broken = vec![(broken, 10)]);
@@ -275,9 +276,9 @@ fn gauges_are_written_when_they_change_by_one_worker() {
         ),
         (Some(1), Some(1))
     );
-    // The one that wrote is gone: the other writes it all once more.
+    // The worker that wrote has ended: the other one takes over and writes all gauges again.
     assert_eq!((written(9, &[&another]), written(11, &[&another]), written(12, &[&another])), (0, 5, 0));
-    // A gauge that the proxy does not take is tried again.
+    // A gauge that could not be written is written at the next tick.
     with(|proxy| proxy.broken.push(("record", 10)));
     let reloaded = configured(r#"{"routes":{"default":"stable"}}"#);
     reloaded.tick();
@@ -316,6 +317,29 @@ fn rules_that_end_are_checked_once_a_minute_and_announced_once_a_day_by_one_work
 }
 
 #[test]
+fn a_policy_that_is_in_use_again_says_at_once_when_its_rules_end() {
+    fresh();
+    const EXPIRY: &str = "penstock.egress_next_expiry_timestamp_seconds.plugin.edge";
+    let rules = |end: &str| format!(r#"{{"egress":{{"rules":[{{"name":"r","to":[{{"host":"a.test"}}]{end}}}]}}}}"#);
+    let tick = |second: u64, plugin: &Rc<TestPlugin>| {
+        with(|proxy| proxy.time = second * 1_000_000_000);
+        plugin.tick();
+        metric(EXPIRY)
+    };
+    with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
+    let ending = configured(&rules(r#","expires":"1970-01-20T00:00:00Z""#));
+    let end = tick(1, &ending);
+    assert_eq!(end, Some(19 * 24 * 3600));
+    let endless = configured(&rules(""));
+    assert_eq!(tick(2, &endless), Some(0));
+    assert_eq!(tick(3, &ending), Some(0));
+    drop(endless);
+    // The first tick after the other policy's lease has expired takes over.
+    tick(30, &ending);
+    assert_eq!(tick(31, &ending), end);
+}
+
+#[test]
 fn a_plugin_without_a_name_is_warned_of_where_it_has_state() {
     for (named, policy, expected) in [(false, LIMIT, 1), (true, LIMIT, 0), (false, ROUTES, 0)] {
         fresh();
@@ -339,7 +363,11 @@ fn values_of_strangers_are_counted_and_told_once() {
     assert_eq!(metric("penstock.foreign_values_total"), Some(3));
     with(|proxy| {
         assert_eq!(
-            proxy.log.iter().filter(|(_, line)| line.contains("3 values") && line.contains("were not its own")).count(),
+            proxy
+                .log
+                .iter()
+                .filter(|(_, line)| line.contains("3 values") && line.contains("were not written by it"))
+                .count(),
             1
         );
     });
@@ -456,27 +484,34 @@ fn two_plugins_without_names_have_state_of_their_own_unless_their_policies_are_t
     };
     let [one, other, same] = namespaces(None);
     assert!(one != other && one == same);
-    // A name is enough, and survives changes of the policy.
+    // The namespace depends only on the name, so that the state is kept when the policy changes.
     let [one, other, same] = namespaces(Some(b"edge"));
     assert!(one == other && one == same);
 }
 
 #[test]
-fn a_platform_that_shows_no_facts_refuses_policies_that_go_by_them() {
-    const BY_CLAIM: &str =
-        r#"{"routes":{"rules":[{"name":"r","route":"a","matches":[{"claims":[{"name":"a","value":"b"}]}]}]}}"#;
-    const BY_WORKLOAD: &str =
-        r#"{"settings":{"identity":{"workload":{"trustDomain":"cluster.local"}}},"egress":{"rules":[]}}"#;
+fn a_policy_that_needs_what_the_platform_lacks_is_refused_with_the_reason() {
+    const POLICIES: [(PolicyNeed, &str); 2] = [
+        (
+            PolicyNeed::Workload,
+            r#"{"settings":{"identity":{"workload":{"trustDomain":"cluster.local"}}},"egress":{"rules":[]}}"#,
+        ),
+        (PolicyNeed::ServerName, r#"{"egress":{"verifySni":true,"rules":[]}}"#),
+    ];
     fresh();
-    assert!(configure(BY_CLAIM).is_some() && configure(BY_WORKLOAD).is_some());
-    with(|proxy| proxy.hides_facts = true);
-    for (policy, why) in [(BY_CLAIM, "goes by claims or metadata"), (BY_WORKLOAD, "cannot know a `workload`")] {
-        assert!(configure(policy).is_none() && configure(ROUTES).is_some());
-        with(|proxy| assert!(proxy.log.iter().any(|(_, line)| line.contains(why)), "{:?}", proxy.log));
+    for (lacking, _) in POLICIES {
+        with(|proxy| proxy.lacks = vec![(lacking, "not here")]);
+        for (need, policy) in POLICIES {
+            with(|proxy| proxy.log.clear());
+            assert_eq!(configure(policy).is_none(), need == lacking, "{policy} without {lacking:?}");
+            let is_said = |line: &String| line.ends_with("configuration refused: not here");
+            with(|proxy| assert_eq!(proxy.log.iter().any(|(_, line)| is_said(line)), need == lacking));
+        }
+        assert!(configure(ROUTES).is_some());
     }
 }
 
-/// A policy lives on while requests or connections of it drain, and its last tick is when it ends.
+/// A replaced policy is kept, and ticks, until its last request or connection has ended.
 #[test]
 fn a_policy_that_was_replaced_no_longer_says_when_its_rules_end() {
     const EXPIRY: &str = "penstock.egress_next_expiry_timestamp_seconds.plugin.edge";
@@ -499,7 +534,7 @@ fn a_policy_that_was_replaced_no_longer_says_when_its_rules_end() {
         assert_eq!(metric(EXPIRY), Some(0));
     }
     assert_eq!(with(|proxy| proxy.log.clone()), []);
-    // It is withdrawn: the one before is in use again.
+    // The new policy is removed: the old one is in use again.
     drop(new);
     for _ in 0..5 {
         second(1);

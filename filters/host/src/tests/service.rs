@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A limit that a service counts, and a route to see what comes after it.
+/// A limit that a service counts, and a route that shows whether the later sections are evaluated.
 const GLOBAL: &str = r#"{"routes":{"default":"stable"},"rateLimits":[{"name":"l","key":[],
     "limit":{"requests":5,"per":"1m"},"scope":{"global":{"cluster":"rl","domain":"shop","onFailure":"Deny"}}}]}"#;
 
@@ -10,14 +10,14 @@ const GLOBAL: &str = r#"{"routes":{"default":"stable"},"rateLimits":[{"name":"l"
 const OK: &[u8] = &[8, 1];
 const OVER_LIMIT: &[u8] = &[8, 2];
 
-/// A request that asks; it waits, unless its call is over at once.
+/// Begins a request that calls the service. It waits, unless the call ends at once.
 fn asking() -> (Flow, Exchange) {
     let plugin = configured(GLOBAL);
     set_headers(&[]);
     Exchange::begin(&plugin)
 }
 
-/// What became of the request: how often it was told to go on, and the status that it was answered with.
+/// How often the request was resumed, and the status of the response that the plugin sent.
 fn outcome() -> (u32, Option<u32>) {
     with(|proxy| (proxy.continued, proxy.sent.as_ref().map(|sent| sent.status)))
 }
@@ -61,7 +61,7 @@ fn a_call_may_be_over_before_it_has_a_number() {
         });
         let (flow, exchange) = asking();
         assert_eq!((flow, outcome().1), expected);
-        // It does not pause, so it needs not be told to go on.
+        // It was not paused, so it is not resumed.
         assert_eq!(outcome().0, 0);
         exchange.end();
     }
@@ -100,10 +100,10 @@ fn a_request_that_cannot_go_on_is_refused() {
     let (_, mut exchange) = asking();
     with(|proxy| proxy.broken.push(("resume", 10)));
     exchange.reply(Some(OK));
-    assert_eq!(with(|proxy| proxy.sent.clone()), refused("continue", "cannot let the request go on"));
+    assert_eq!(with(|proxy| proxy.sent.clone()), refused("continue", "cannot forward the request"));
 }
 
-/// The same limit with a cost that the response says.
+/// The same limit, with a cost that a header of the response states.
 fn settling(takes_back: bool) -> String {
     let cost = r#""cost":{"responseHeader":"x-tokens-used","reserve":3,"max":1000},"limit""#;
     let global = format!(r#""takesBack":{takes_back},"cluster""#);
@@ -120,7 +120,7 @@ fn a_service_is_told_what_the_response_has_cost_beyond_the_reserve() {
         (true, Some("10"), Some(more(7))),
         (true, Some("1"), Some(back(2))),
         (true, Some("0"), Some(back(3))),
-        // A service that takes nothing back keeps the reserve.
+        // If the service does not support giving back, the reserved amount stays counted.
         (false, Some("1"), None),
         (false, Some("3"), None),
         (true, Some("3"), None),
@@ -152,6 +152,9 @@ fn a_service_is_told_what_the_response_has_cost_beyond_the_reserve() {
             assert!(!has(&back(7)), "given back what was to be taken");
         });
         exchange.end();
+        plugin.tick();
+        let bad = metric("penstock.requests_total.section.rateLimits.rule.l.outcome.badCost");
+        assert_eq!(bad, (said == Some("none")).then_some(1), "{said:?}");
     }
 }
 

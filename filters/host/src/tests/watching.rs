@@ -1,10 +1,10 @@
-//! What breakers learn of an exchange: how it went, and how long the upstream took.
+//! What breakers count about an exchange: its result, and the upstream's time.
 
 use super::*;
 
 const MILLISECOND: u64 = 1_000_000;
 
-/// A rule whose route fails over when half of the requests fail, or a tenth takes more than 800 ms.
+/// A policy with one rule and the given thresholds, after which its route fails over.
 fn policy(thresholds: &str) -> String {
     format!(
         r#"{{"routes":{{"rules":[{{"name":"pay","route":"eu","failover":{{"route":"us",{thresholds},"window":"10s",
@@ -15,12 +15,14 @@ fn policy(thresholds: &str) -> String {
 /// One exchange, step by step.
 struct Script {
     content_type: &'static str,
-    /// Milliseconds until the last byte of the request; `None`: it comes with the headers.
+    /// Milliseconds until the last byte of the request; `None` if the request has no body.
     upload: Option<u64>,
-    /// Milliseconds from then on to the response's headers.
+    /// Milliseconds from the last byte of the request to the response's headers.
     upstream: u64,
     /// Whether the response begins before the request has ended.
     is_early: bool,
+    /// Whether the proxy reports the end of the request a second time after the upstream has answered, as with trailers.
+    ends_twice: bool,
     headers: &'static [(&'static str, &'static str)],
     trailers: Option<&'static str>,
 }
@@ -30,6 +32,7 @@ const PLAIN: Script = Script {
     upload: None,
     upstream: 1,
     is_early: false,
+    ends_twice: false,
     headers: &[(":status", "200")],
     trailers: None,
 };
@@ -53,6 +56,9 @@ fn run(plugin: &Rc<TestPlugin>, script: &Script) -> String {
     let pass = |milliseconds: u64| with(|proxy| proxy.time += milliseconds * MILLISECOND);
     let answer = |exchange: &mut Exchange| {
         pass(script.upstream);
+        if script.ends_twice {
+            assert_eq!(exchange.body(true), Flow::Continue);
+        }
         exchange.response_with(script.trailers.is_none());
     };
     if script.is_early {
@@ -73,7 +79,7 @@ fn run(plugin: &Rc<TestPlugin>, script: &Script) -> String {
     route
 }
 
-/// Whether thirty such exchanges lead to the other route.
+/// Whether, after thirty such exchanges, requests take the other route.
 fn fails_over(thresholds: &str, script: &Script) -> bool {
     fresh();
     with(|proxy| proxy.time = 1_700_000_000_000_000_000);
@@ -93,11 +99,22 @@ fn grpc_fails_where_the_upstream_is_at_fault_in_headers_or_trailers() {
             assert_eq!(fails_over(r#""errorPercent":50"#, exchange), fails, "{status} in {where_}");
         }
     }
-    // What is no gRPC has no such status, and what is no number says nothing.
+    // A response that is not gRPC has no gRPC status, and a status that is not a number is ignored.
     let headers = pairs_of("14");
     assert!(!fails_over(r#""errorPercent":50"#, &Script { headers, ..PLAIN }));
     assert!(!fails_over(r#""errorPercent":50"#, &Script { trailers: Some("14"), ..PLAIN }));
     assert!(!fails_over(r#""errorPercent":50"#, &Script { trailers: Some("fourteen"), ..GRPC }));
+}
+
+#[test]
+fn a_status_of_500_or_more_is_a_failure_whatever_the_trailers_say() {
+    for (status, fails) in [("499", false), ("500", true), ("503", true)] {
+        let headers = Vec::leak(vec![(":status", status)]);
+        for trailers in [None, Some("0")] {
+            let script = Script { headers, trailers, ..GRPC };
+            assert_eq!(fails_over(r#""errorPercent":50"#, &script), fails, "{status} {trailers:?}");
+        }
+    }
 }
 
 fn pairs_of(status: &'static str) -> &'static [(&'static str, &'static str)] {
@@ -107,7 +124,7 @@ fn pairs_of(status: &'static str) -> &'static [(&'static str, &'static str)] {
 #[test]
 fn a_slow_upload_is_the_clients_and_a_slow_answer_the_upstreams() {
     const SLOW: &str = r#""latency":{"percentile":90,"above":"800ms"}"#;
-    // The contract's section has no latency for a route: a canary has.
+    // Only canaries have a threshold for latency, so this case uses one.
     let canary = |thresholds: &str| {
         format!(
             r#"{{"canaries":[{{"name":"c","variants":[{{"name":"v1","weight":0}},{{"name":"v2","weight":1}}],
@@ -122,9 +139,10 @@ fn a_slow_upload_is_the_clients_and_a_slow_answer_the_upstreams() {
     };
     assert!(rolls_back(&Script { upstream: 900, ..PLAIN }));
     assert!(rolls_back(&Script { upload: Some(5), upstream: 900, ..PLAIN }));
+    assert!(rolls_back(&Script { upload: Some(5), upstream: 900, ends_twice: true, ..PLAIN }));
     assert!(!rolls_back(&Script { upload: Some(5_000), ..PLAIN }));
     assert!(!rolls_back(&Script { upload: Some(5_000), upstream: 700, ..PLAIN }));
-    // An answer before the end of the request took no time of its own.
+    // A response that begins before the request has ended counts as no time.
     assert!(!rolls_back(&Script { upload: Some(5), upstream: 5_000, is_early: true, ..PLAIN }));
 }
 

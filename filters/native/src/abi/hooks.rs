@@ -6,8 +6,11 @@
 use std::ffi::{c_char, c_void};
 use std::io::Write;
 
-use super::stream::bytes;
-use super::{ConfigHandle, Downstream, EnvoyBuffer, EnvoyHeader, Stream, load};
+use super::config::ConfigHandle;
+use super::loader::{load, takes_metrics_at_any_time};
+use super::network::Downstream;
+use super::stream::{Stream, bytes};
+use super::types::{EnvoyBuffer, EnvoyHeader};
 use crate::config::FilterConfig;
 use crate::filter::{Frames, HookResult};
 use crate::guard::guard;
@@ -48,6 +51,10 @@ fn body_status(flow: HookResult) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
+    guard(begin).unwrap_or(std::ptr::null())
+}
+
+fn begin() -> *const c_char {
     if let Err(missing) = load() {
         // Not `eprintln!`, which panics when standard error is closed.
         let line = format!("penstock: this Envoy lacks the callback {missing}: the module cannot be used in it\n");
@@ -56,6 +63,12 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
     }
     guard::install();
     logger::LOG.install();
+    if !takes_metrics_at_any_time() {
+        log::warn!(
+            "penstock: this version of Envoy takes metrics only with a request or connection, so the last ones appear with \
+             the next; Envoy 1.39 and later take them each second"
+        );
+    }
     VERSION.as_ptr()
 }
 
@@ -115,7 +128,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
     _name: EnvoyBuffer,
     _config: EnvoyBuffer,
 ) -> *const c_void {
-    log::error!("penstock: configuration refused: this module takes no configuration of single routes");
+    let _ = guard(|| {
+        log::error!("penstock: configuration refused: this module takes no configuration of single routes");
+    });
     std::ptr::null()
 }
 
@@ -235,8 +250,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_headers(
     _end_stream: bool,
 ) {
     // SAFETY: Envoy passes valid arguments.
-    let found = unsafe { call_headers(headers, count) };
-    filter::observe(filter.addr(), |filter| filter.call_headers(stream, found));
+    filter::observe(filter.addr(), |filter| filter.call_headers(stream, unsafe { call_headers(headers, count) }));
 }
 
 #[unsafe(no_mangle)]
@@ -268,8 +282,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_trailers(
     count: usize,
 ) {
     // SAFETY: Envoy passes valid arguments.
-    let found = unsafe { call_headers(trailers, count) };
-    filter::observe(filter.addr(), |filter| filter.call_headers(stream, found));
+    filter::observe(filter.addr(), |filter| filter.call_headers(stream, unsafe { call_headers(trailers, count) }));
 }
 
 #[unsafe(no_mangle)]
@@ -339,7 +352,8 @@ extern "C" fn envoy_dynamic_module_on_network_filter_read(
     _length: usize,
     _end_of_stream: bool,
 ) -> u32 {
-    if connection::is_open(filter.addr()) { status::CONTINUE } else { status::STOP }
+    let is_open = guard(|| connection::is_open(filter.addr())).unwrap_or(false);
+    if is_open { status::CONTINUE } else { status::STOP }
 }
 
 #[unsafe(no_mangle)]
@@ -387,6 +401,9 @@ unused! {
     envoy_dynamic_module_on_network_filter_above_write_buffer_high_watermark(Ptr, *const c_void);
     envoy_dynamic_module_on_network_filter_below_write_buffer_low_watermark(Ptr, *const c_void);
 }
+
+#[cfg(test)]
+mod panics;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
-use super::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
+use super::types::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
 
 /// The address of a filter or of a configuration in Envoy.
 type Ptr = *mut c_void;
@@ -108,6 +108,7 @@ callbacks! {
         network_filter_get_ssl_uri_sans_size(Ptr) -> usize;
         network_filter_get_ssl_uri_sans(Ptr, *mut EnvoyBuffer) -> bool;
         network_get_filter_state_typed(Ptr, ModuleBuffer, *mut EnvoyBuffer) -> bool;
+        network_filter_get_attribute_string(Ptr, u32, *mut EnvoyBuffer) -> bool;
         network_filter_config_define_counter(Ptr, ModuleBuffer, *mut usize) -> u32;
         network_filter_config_define_gauge(Ptr, ModuleBuffer, *mut usize) -> u32;
         network_filter_config_define_histogram(Ptr, ModuleBuffer, *mut usize) -> u32;
@@ -190,7 +191,7 @@ pub(super) fn callbacks() -> Option<&'static Callbacks> {
 /// A required callback; an error before the module is loaded.
 macro_rules! required {
     ($name:ident) => {
-        crate::abi::loader::callbacks().map(|all| all.$name).ok_or(crate::host::Error::Missing(stringify!($name)))
+        crate::abi::loader::callbacks().map(|all| all.$name).ok_or(crate::error::Error::Missing(stringify!($name)))
     };
 }
 pub(super) use required;
@@ -198,10 +199,21 @@ pub(super) use required;
 /// An optional callback.
 macro_rules! callback {
     ($name:ident) => {
-        crate::abi::loader::callbacks().and_then(|all| all.$name).ok_or(crate::host::Error::Missing(stringify!($name)))
+        crate::abi::loader::callbacks().and_then(|all| all.$name).ok_or(crate::error::Error::Missing(stringify!($name)))
     };
 }
 pub(super) use callback;
+
+/// Whether this Envoy shows HTTP filters all attributes of [`super::Attribute`]. Since 1.39, all kinds of filters read
+/// them in the same way; network filters got their callback then.
+pub(crate) fn shows_all_attributes() -> bool {
+    callback!(network_filter_get_attribute_string).is_ok()
+}
+
+/// Whether this Envoy takes metrics at any time: since 1.39. Before, it takes them only with a request or connection.
+pub(crate) fn takes_metrics_at_any_time() -> bool {
+    callback!(http_filter_config_increment_counter).is_ok()
+}
 
 /// Whether Envoy's log has lines of this level enabled; trace is 0.
 pub(crate) fn is_log_enabled(level: u32) -> bool {

@@ -1,7 +1,8 @@
 //! One connection, as a network filter sees it.
 
-use super::{AbiMetric, EnvoyBuffer, ModuleBuffer, callback, metric_result, pointer};
-use crate::host::Error;
+use super::loader::callback;
+use super::types::{AbiMetric, EnvoyBuffer, ModuleBuffer, metric_result, pointer};
+use crate::error::Error;
 
 /// `AbortReset` of Envoy's close types is newer than `NoFlush`, which every version has.
 const NO_FLUSH: u32 = 1;

@@ -2,11 +2,10 @@
 
 use smallvec::SmallVec;
 
-use super::{
-    AbiMetric, EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader, callback, metric_result, pointer, required,
-};
+use super::loader::{callback, required, shows_all_attributes};
+use super::types::{AbiMetric, EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader, metric_result, pointer};
+use crate::error::Error;
 use crate::headers::HeaderCopy;
-use crate::host::Error;
 
 /// The header maps of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +27,16 @@ pub(crate) enum Attribute {
     RequestedServerName = 30,
     TlsVersion = 31,
     UriSanOfPeer = 37,
+}
+
+impl Attribute {
+    /// Whether this Envoy shows it. Envoy 1.38 does not show all, and logs an error each time that one of these is read.
+    fn is_shown(self) -> bool {
+        match self {
+            Attribute::ResponseFlags | Attribute::RequestedServerName => shows_all_attributes(),
+            _ => true,
+        }
+    }
 }
 
 /// Envoy's side of one HTTP filter of one stream.
@@ -184,7 +193,7 @@ impl Stream {
 
     /// A string attribute.
     pub(crate) fn text(self, attribute: Attribute) -> Option<Vec<u8>> {
-        let get = required!(http_filter_get_attribute_string).ok()?;
+        let get = required!(http_filter_get_attribute_string).ok().filter(|_| attribute.is_shown())?;
         let mut value = EnvoyBuffer::EMPTY;
         // SAFETY: the stream is alive; `value` is valid during the call.
         let found = unsafe { get(self.filter(), attribute as u32, &raw mut value) };
@@ -193,7 +202,7 @@ impl Stream {
 
     /// A number attribute.
     pub(crate) fn number(self, attribute: Attribute) -> Option<u64> {
-        let get = required!(http_filter_get_attribute_int).ok()?;
+        let get = required!(http_filter_get_attribute_int).ok().filter(|_| attribute.is_shown())?;
         let mut value = 0;
         // SAFETY: the stream is alive; `value` is valid during the call.
         unsafe { get(self.filter(), attribute as u32, &raw mut value) }.then_some(value)

@@ -21,6 +21,10 @@ const SNI: u32 = 30;
 const TLS: u32 = 31;
 const PEER: u32 = 37;
 
+/// Where another filter copies the claims, and the metadata of the namespace `n`.
+const CLAIMS: &str = "penstock.metadata.envoy.filters.http.jwt_authn";
+const METADATA: &str = "penstock.metadata.n";
+
 type Steps = &'static [(&'static [Has], &'static str)];
 
 /// The requests that a policy distinguishes in order, with the route or the status that each gets.
@@ -235,6 +239,40 @@ fn inputs() -> Vec<Input> {
                 (&[Header(":method", "CONNECT"), Header(":authority", "a.test:443")], "403"),
             ],
         ),
+        input(
+            &["matching.RequestMatch.claims"],
+            condition(r#"{"claims": [{"name": "sub", "value": "u"}]}"#),
+            &[
+                (&[State(CLAIMS, r#"{"payload": {"sub": "u"}}"#)], "yes"),
+                (&[State(CLAIMS, r#"{"payload": {"sub": "v"}}"#)], "no"),
+                (&[State(CLAIMS, "-")], "no"),
+                (&[], "503"),
+            ],
+        ),
+        input(
+            &["matching.RequestMatch.metadata"],
+            condition(r#"{"metadata": [{"namespace": "n", "path": ["p"], "value": "v"}]}"#),
+            &[(&[State(METADATA, r#"{"p": "v"}"#)], "yes"), (&[State(METADATA, "{}")], "no"), (&[], "503")],
+        ),
+        input(
+            &["rate_limits.KeyPart.claim"],
+            key(r#"{"claim": "sub"}"#, "{}"),
+            &[
+                (&[State(CLAIMS, r#"{"payload": {"sub": "u"}}"#)], ""),
+                (&[State(CLAIMS, r#"{"payload": {"sub": "u"}}"#)], "429"),
+                (&[State(CLAIMS, r#"{"payload": {"sub": "v"}}"#)], ""),
+                (&[], "503"),
+            ],
+        ),
+        input(
+            &["rate_limits.KeyPart.metadata"],
+            key(r#"{"metadata": {"namespace": "n", "path": ["p"]}}"#, "{}"),
+            &[
+                (&[State(METADATA, r#"{"p": 1}"#)], ""),
+                (&[State(METADATA, r#"{"p": 1}"#)], "429"),
+                (&[State(METADATA, r#"{"p": 2}"#)], ""),
+            ],
+        ),
         // Decided by the clock.
         input(&["egress.EgressRule.expires"], rule(r#""expires": "2020-01-01T00:00:00Z""#, "{}"), &[(&[], "403")]),
         input(&["egress.EgressRule.expires"], rule(r#""expires": "2250-01-01T00:00:00Z""#, "{}"), &[(&[], "")]),
@@ -250,35 +288,20 @@ fn inputs() -> Vec<Input> {
 }
 
 /// Keys by which a canary is sticky; `*` stands for a client's value.
-const STICKY: [(&str, &str, &str); 4] = [
+const STICKY: [(&str, &str, &str); 6] = [
     ("canaries.Stickiness.header", r#"{"header": "x-user"}"#, "x-user"),
     ("canaries.Stickiness.cookie", r#"{"cookie": {"name": "c", "maxAge": "1h"}}"#, "cookie"),
     ("canaries.Stickiness.sourceAddress", r#"{"sourceAddress": {}}"#, "address"),
     ("canaries.Stickiness.peer", r#"{"peer": {}}"#, "peer"),
+    ("canaries.Stickiness.claim", r#"{"claim": "sub"}"#, "claim"),
+    ("canaries.Stickiness.metadata", r#"{"metadata": {"namespace": "n", "path": ["p"]}}"#, "metadata"),
 ];
 
 /// Policies that are refused, with the text in the log.
 fn refused() -> Vec<(&'static str, String, &'static str)> {
-    const FACTS: &str = "the policy goes by claims or metadata, which this body does not see; load the wasm module";
-    const WORKLOAD: &str = "identity: this body does not see the proxy's node, so it cannot know a `workload`";
+    const WORKLOAD: &str = "identity: the native body cannot read the proxy's node, so it cannot know a `workload`";
     const NODE: &str = r#"{"workload": {"trustDomain": "cluster.local"}}"#;
-    let metadata = r#"{"metadata": {"namespace": "n", "path": ["p"]}}"#;
-    let canary = |sticky: &str| {
-        format!(
-            r#"{{"canaries": [{{"name": "c", "stickiness": {sticky}, "variants": [{{"name": "v", "weight": 1}}]}}]}}"#
-        )
-    };
     vec![
-        ("matching.RequestMatch.claims", condition(r#"{"claims": [{"name": "sub", "value": "u"}]}"#), FACTS),
-        (
-            "matching.RequestMatch.metadata",
-            condition(r#"{"metadata": [{"namespace": "n", "path": ["p"], "value": "v"}]}"#),
-            FACTS,
-        ),
-        ("rate_limits.KeyPart.claim", key(r#"{"claim": "sub"}"#, "{}"), FACTS),
-        ("rate_limits.KeyPart.metadata", key(metadata, "{}"), FACTS),
-        ("canaries.Stickiness.claim", canary(r#"{"claim": "sub"}"#), FACTS),
-        ("canaries.Stickiness.metadata", canary(metadata), FACTS),
         ("egress.IdentitySource.workload", key(r#"{"peer": {}}"#, &format!(r#"{{"identity": {NODE}}}"#)), WORKLOAD),
         (
             "egress.IdentitySource.workload",
@@ -349,6 +372,8 @@ fn a_client_stays_with_its_variant_by_what_the_canary_goes_by() {
             match by {
                 "address" => exchange.set_text(SOURCE, &format!("192.0.2.{client}:1")),
                 "peer" => exchange.set_text(PEER, &format!("spiffe://a/{client}")),
+                "claim" => exchange.set_state(CLAIMS, &format!(r#"{{"payload": {{"sub": "u-{client}"}}}}"#)),
+                "metadata" => exchange.set_state(METADATA, &format!(r#"{{"p": "u-{client}"}}"#)),
                 _ => {}
             }
             exchange.request_headers(true);
@@ -387,7 +412,7 @@ fn a_breaker_sees_each_way_in_which_a_response_fails() {
     ];
     for (number, (what, headers, trailers, flags, fails)) in cases.into_iter().enumerate() {
         let policy = r#"{"routes": {"rules": [{"name": "r", "route": "eu",
-            "failover": {"route": "us", "errorPercent": 50, "minRequests": 20, "window": "10s", "cooldown": "30s"}}]}}"#;
+            "failover": {"route": "us", "errorPercent": 50, "minRequests": 20, "window": "1h", "cooldown": "1h"}}]}}"#;
         let loaded = suite(&format!("inputs-breaker-{number}"), policy);
         let routes: Vec<String> = (0..30)
             .map(|_| {

@@ -48,18 +48,6 @@ fn an_envoy_without_a_callback_that_some_need_decides_the_same() {
         let loaded = suite(&format!("lacking-{name}"), SUITE);
         assert_eq!(run(&loaded), Fate::Forwarded, "{name}");
     }
-    // Envoy 1.38: the last counts wait for the next request.
-    let old: Vec<_> = OPTIONAL
-        .iter()
-        .copied()
-        .filter(|name| name.contains("filter_config_") && !name.contains("define") && !name.contains("scheduler"))
-        .collect();
-    assert!(fake::load_without(&old));
-    let loaded = suite("lacking-writes", SUITE);
-    assert_eq!(run(&loaded), Fate::Forwarded);
-    assert_eq!(loaded.metric("penstock.requests_total routes beta matched"), None);
-    run(&loaded);
-    assert_eq!(loaded.metric("penstock.requests_total routes beta matched"), Some(1));
     // There is no call to a service: the limit's own `onFailure` decides.
     assert!(fake::load_without(&["http_filter_start_http_stream"]));
     for (on_failure, expected) in [("Deny", Fate::Answered(429)), ("Allow", Fate::Forwarded)] {

@@ -4,6 +4,7 @@ mod calls;
 mod connections;
 mod inputs;
 mod misbehaving;
+mod old_versions;
 mod reloads;
 mod requests;
 mod workers;
@@ -11,7 +12,7 @@ mod workers;
 use crate::abi::fake::{FakeExchange, Fate, LoadedFilter};
 
 /// A policy with all four sections.
-const SUITE: &str = r#"{
+pub(crate) const SUITE: &str = r#"{
     "settings": {"filterState": true},
     "egress": {"rules": [{"name": "known", "to": [{"host": "shop.test"}]}]},
     "rateLimits": [{"name": "few", "key": [{"header": "x-user"}], "limit": {"requests": 3, "per": "24h"}}],
@@ -23,7 +24,7 @@ const SUITE: &str = r#"{
 }"#;
 
 /// The suite as the plugin `name`. Each test uses its own name, because state belongs to the plugin.
-fn suite(name: &str, policy: &str) -> LoadedFilter {
+pub(crate) fn suite(name: &str, policy: &str) -> LoadedFilter {
     let loaded = LoadedFilter::http(&format!("suite/{name}"), policy);
     loaded.unwrap_or_else(|| panic!("refused: {:?}", crate::abi::fake::log()))
 }

@@ -108,6 +108,37 @@ fn many_limits_that_come_and_go_in_two_listeners_keep_no_memory() {
     assert!(left < 4096, "{left} bytes are left, of {after:?}");
 }
 
+#[test]
+fn the_memory_of_a_limit_outlives_reloads_and_is_freed_with_its_last_policy() {
+    const USERS: usize = if cfg!(miri) { 20 } else { 2_000 };
+    let policy =
+        r#"{"rateLimits": [{"name": "l", "key": [{"header": "x-user"}], "limit": {"requests": 1, "per": "24h"}}]}"#;
+    let load = || suite("reloads-freed", policy);
+    let ask_all = |loaded: &LoadedFilter, expected: Fate| {
+        for user in 0..USERS {
+            assert_eq!(fate(loaded, &[("x-user", user.to_string().as_str())]), expected, "{user}");
+        }
+    };
+    // What the module keeps for as long as the process lives is there after the first policy.
+    drop(load());
+    let before = allocated();
+    let first = load();
+    let unused = allocated();
+    ask_all(&first, Fate::Forwarded);
+    let used = allocated();
+    assert!(used - unused > 8 * USERS.cast_signed(), "{unused} bytes, and {used} for {USERS} users");
+    let second = load();
+    drop(first);
+    ask_all(&second, Fate::Answered(429));
+    assert!(allocated() - before > 8 * USERS.cast_signed());
+    drop(second);
+    crate::abi::fake::log();
+    let left = allocated() - before;
+    assert!(left < 1024, "{left} bytes are left of {}", used - before);
+    let third = load();
+    ask_all(&third, Fate::Forwarded);
+}
+
 /// Envoy's main thread loads and destroys policies while workers decide with those that they hold.
 #[test]
 fn workers_decide_while_policies_come_and_go() {

@@ -79,19 +79,48 @@ fn a_policy_that_is_wrong_is_refused_with_its_place_and_counted_by_the_one_that_
         let lines = log();
         assert!(lines.iter().any(|(level, line)| *level == 4 && line.contains("configuration refused")), "{lines:?}");
     }
-    let claims = r#"{"routes": {"rules": [{"name": "r", "route": "a", "matches": [{"claims": [{"name": "a", "value": "b"}]}]}]}}"#;
     let workload =
         r#"{"settings": {"identity": {"workload": {"trustDomain": "cluster.local"}}}, "egress": {"rules": []}}"#;
-    for (policy, why) in [(claims, "goes by claims or metadata"), (workload, "cannot know a `workload`")] {
-        assert!(LoadedFilter::http("suite/requests-unknown", policy).is_none());
-        let lines = log();
-        assert!(lines.iter().any(|(_, line)| line.contains(why)), "{lines:?}");
-    }
+    assert!(LoadedFilter::http("suite/requests-unknown", workload).is_none());
+    let lines = log();
+    assert!(lines.iter().any(|(_, line)| line.contains("cannot know a `workload`")), "{lines:?}");
     assert!(LoadedFilter::of(false, b"suite/requests-refused", b"\xff\xfe").is_none());
     assert!(LoadedFilter::of(false, b"\xff", SUITE.as_bytes()).is_none());
     loaded.tick();
     assert_eq!(loaded.metric("penstock.policy_refusals_total requests-refused"), Some(6));
     assert_eq!(fate(&loaded, &[]), Fate::Forwarded);
+}
+
+/// A filter before this one copies metadata into filter state, or its requests are refused.
+#[test]
+fn requests_are_refused_when_the_policy_goes_by_metadata_that_nobody_has_copied() {
+    let policy = r#"{"routes": {"default": "free", "rules": [{"name": "pro", "route": "pro",
+        "matches": [{"path": {"value": "/app"}, "claims": [{"name": "tier", "value": "pro"}]}]}]}}"#;
+    let loaded = suite("requests-metadata", policy);
+    let copy = r#"{"payload": {"tier": "pro"}}"#;
+    for (path, state, expected) in [
+        ("/app", Some(copy), Fate::Forwarded),
+        ("/app", Some("-"), Fate::Forwarded),
+        ("/app", Some(&copy[..9]), Fate::Answered(503)),
+        ("/app", None, Fate::Answered(503)),
+        ("/other", None, Fate::Forwarded),
+    ] {
+        log();
+        let exchange = FakeExchange::new(&loaded, &[(":path", path)]);
+        if let Some(state) = state {
+            exchange.set_state("penstock.metadata.envoy.filters.http.jwt_authn", state);
+        }
+        exchange.request_headers(true);
+        assert_eq!(exchange.fate(), expected, "{path} {state:?}");
+        let route = exchange.values(0, "x-penstock-route");
+        match exchange.fate() {
+            Fate::Forwarded => assert_eq!(route, [if state == Some(copy) { "pro" } else { "free" }]),
+            _ => {
+                let lines = log();
+                assert!(lines.iter().any(|(_, line)| line.contains("metadata")), "{lines:?}");
+            }
+        }
+    }
 }
 
 #[test]

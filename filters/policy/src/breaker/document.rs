@@ -1,4 +1,4 @@
-//! The thresholds as written in `rollback` and `failover`.
+//! The thresholds in `rollback` and `failover` of the document.
 
 use super::nanos;
 use super::state::BreakerThresholds;

@@ -1,9 +1,9 @@
 //! Breakers: what `canaries[].rollback` and `routes.rules[].failover` have in common.
 //!
-//! A breaker watches the answers to what it guards, over all workers of one proxy, and says whether a request may go
-//! there. What all workers know is one value of the shared [`State`](crate::state::State); each worker reads it at most
-//! every 50 ms and writes it with each failure at once, and with successes every 50 ms: so all workers know of a change
-//! after at most 50 ms. What a worker knows by itself is its [`WorkerMemory`](crate::WorkerMemory).
+//! A breaker watches the responses of a variant or route in all workers of one proxy, and decides whether a request may
+//! go there. Its state is one value of the shared [`State`](crate::state::State). A worker reads it at most every 50
+//! ms; it writes failures at once, and successes every 50 ms. So all workers know of a change after at most 50 ms. Each
+//! worker's own data is in its [`WorkerMemory`](crate::WorkerMemory).
 
 mod document;
 pub(crate) mod state;
@@ -26,13 +26,12 @@ pub use state::{BreakerThresholds, PROBE_PERCENT, Phase, Tally, Transition};
 const ROLLBACK: [&str; 3] = ["rolledBack", "halfOpen", "restored"];
 const FAILOVER: [&str; 3] = ["failedOver", "halfOpen", "restored"];
 
-/// How long a worker uses what it has read before it reads again, and how long it holds successes back before it writes
-/// them.
+/// How long a worker uses the value that it has read, and how long it collects successes before it writes them.
 const PATIENCE: u64 = 50_000_000;
 
 /// How a request ended. A request that its client cancelled before the response is not observed at all. One that was
-/// cancelled during the response counts as the response's headers say: streams usually end like that, and leaving them
-/// out would leave only their failures.
+/// cancelled during the response counts by the response's headers: many streams end like that, and without them only
+/// the failures would count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// A status of 500 or more, a reset by the upstream, a timeout; for gRPC see [`is_grpc_failure`].
@@ -66,24 +65,24 @@ pub struct Breakers(Vec<Breaker>);
 struct Breaker {
     /// Where its state is.
     table: Table,
-    /// `canary reviews: variant v2`: what the log calls it.
+    /// Its name in the log, such as `canary reviews: variant v2`.
     subject: Box<str>,
     /// Where requests go while it is open.
     instead: Box<str>,
     limits: BreakerThresholds,
-    /// Slower answers count as slow; in nanoseconds.
+    /// Slower responses count as slow; in nanoseconds.
     slow_above: u64,
     metric: Metric,
     /// The name of the gauge of its state.
     gauge: Box<str>,
 }
 
-/// A breaker to be.
+/// The definition of a breaker.
 pub(crate) struct Guard<'a> {
     pub(crate) section: Section,
     /// The rule or canary.
     pub(crate) rule: &'a str,
-    /// What is guarded: a variant or a route.
+    /// What is watched: a variant or a route.
     pub(crate) guarded: &'a str,
     /// Where requests go instead.
     pub(crate) instead: &'a str,
@@ -148,7 +147,7 @@ impl Breakers {
         self.0.iter().map(|breaker| &*breaker.gauge)
     }
 
-    /// Where each stands now: 0 closed, 1 half-open, 2 open.
+    /// The phase of each now: 0 closed, 1 half-open, 2 open.
     pub(crate) fn states(&self, environment: &mut impl Environment) -> impl Iterator<Item = u64> {
         (0..).zip(&self.0).map(|(watch, _)| match self.phase(Watch(watch), environment) {
             Phase::Closed => 0,
@@ -157,7 +156,7 @@ impl Breakers {
         })
     }
 
-    /// Where the breaker stands now.
+    /// The breaker's phase now.
     pub(crate) fn phase(&self, watch: Watch, environment: &mut impl Environment) -> Phase {
         let Some(breaker) = self.0.get(watch.0 as usize) else { return Phase::Closed };
         let Timestamp(now) = environment.now();
@@ -174,7 +173,7 @@ impl Breakers {
         phase(open_since, now, &breaker.limits)
     }
 
-    /// Whether a request may go to what is watched; in the half-open phase a random share may.
+    /// Whether a request may go to the watched variant or route; in the half-open phase, a random share may.
     pub(crate) fn passes_by_chance(&self, watch: Watch, environment: &mut impl Environment) -> bool {
         match self.phase(watch, environment) {
             Phase::Closed => true,
@@ -183,12 +182,36 @@ impl Breakers {
         }
     }
 
-    /// Whether the breaker wants to know how long the upstream took.
+    /// Whether the breaker needs the latency of the upstream.
     pub fn wants_latency(&self, watch: Watch) -> bool {
         self.0.get(watch.0 as usize).is_some_and(|breaker| breaker.limits.slow_share.is_some())
     }
 
     /// Records how a watched request ended.
+    ///
+    /// ```
+    /// use penstock_policy::breaker::Outcome;
+    /// use penstock_policy::{FixedEnvironment, Policy, Request, Timestamp};
+    ///
+    /// let policy = <Policy>::from_json(
+    ///     br#"{"routes": {"rules": [{"name": "pay", "route": "eu", "failover": {"route": "us", "errorPercent": 50,
+    ///         "window": "10s", "minRequests": 2, "cooldown": "30s"}}]}}"#,
+    /// )?;
+    /// let mut environment = FixedEnvironment { now: Timestamp(1), ..FixedEnvironment::default() };
+    /// let headers: [(&[u8], &[u8]); 2] = [(b":method", b"GET"), (b":path", b"/")];
+    /// let request = Request::new(&headers);
+    /// let mut routes = Vec::new();
+    /// for _ in 0..3 {
+    ///     let decision = policy.decide(&request, &mut environment).expect("no service to ask");
+    ///     routes.push(decision.route.unwrap_or_default());
+    ///     if let Some(watch) = decision.watch {
+    ///         let failed = Outcome { failed: true, latency: None };
+    ///         policy.breakers().observe(watch, failed, &mut environment);
+    ///     }
+    /// }
+    /// assert_eq!(routes, ["eu", "eu", "us"]);
+    /// # Ok::<(), penstock_policy::Problems>(())
+    /// ```
     pub fn observe(&self, watch: Watch, outcome: Outcome, environment: &mut impl Environment) -> Option<Event> {
         let breaker = self.0.get(watch.0 as usize)?;
         let Timestamp(now) = environment.now();
@@ -205,7 +228,7 @@ impl Breakers {
         None
     }
 
-    /// Writes the counts that were held back, and reads again at the next decision: for a platform on which 50 ms would
+    /// Writes the counts that were collected, and makes the next decision read again: for callers for whom 50 ms would
     /// be too long.
     pub fn settle(&self, environment: &mut impl Environment) -> Vec<Event> {
         let Timestamp(now) = environment.now();
@@ -235,7 +258,7 @@ impl Breaker {
         Key::Slot(self.table, 0)
     }
 
-    /// Writes what this worker has counted. Where the state cannot be written, the counts wait for the next time.
+    /// Writes what this worker has counted. If the state cannot be written, the counts are kept for the next time.
     fn flush(&self, watch: Watch, now: u64, environment: &mut impl Environment) -> Option<Event> {
         let pending = environment.worker().breaker(watch, &self.table).pending;
         let updated: Result<_, Unavailable> = environment.update(self.key(), |old, new| {

@@ -1,4 +1,4 @@
-//! What all workers of one proxy know about one breaker, and how an answer changes it. Pure arithmetic.
+//! The shared state of one breaker, and how a response changes it. Pure arithmetic.
 
 /// Parts of the window. The oldest is dropped as a whole, so the window really covers 15/16 to 16/16 of its length.
 const BUCKETS: usize = 16;
@@ -6,7 +6,7 @@ const BUCKETS: usize = 16;
 /// Percentage of the requests that probe while the breaker is half-open.
 pub const PROBE_PERCENT: u64 = 10;
 
-/// When to open and close. Times in nanoseconds.
+/// When the breaker opens and closes. Times are in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerThresholds {
     /// Length of the sliding window, at least 1 ms.
@@ -21,7 +21,7 @@ pub struct BreakerThresholds {
     pub cooldown: u64,
 }
 
-/// Answers, counted. Saturates.
+/// Counts of responses; they saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// All of them.
@@ -41,14 +41,14 @@ impl Tally {
     }
 }
 
-/// Where a breaker stands.
+/// The phase of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Everything passes.
+    /// All requests pass.
     Closed,
-    /// Nothing passes.
+    /// No request passes.
     Open,
-    /// A few requests probe.
+    /// A few requests pass as probes.
     HalfOpen,
 }
 
@@ -80,7 +80,7 @@ pub struct BreakerState {
     probing: bool,
     /// Page's cumulative sum over failures: see [`BreakerState::record`].
     score: f64,
-    /// What the probes have found.
+    /// The responses of the probes.
     probes: Tally,
     buckets: [WindowPart; BUCKETS],
 }
@@ -111,8 +111,8 @@ impl BreakerState {
     /// when failures come faster than that share can show: a long healthy past would hide a variant that has just
     /// broken. For that it keeps a cumulative sum (Page, "Continuous inspection schemes", Biometrika 1954): +1 for a
     /// failure, −t/(1−t) for a success with t the limit, never below 0 nor above the failures in the window. It opens
-    /// at `min_requests`, which a row of failures reaches after exactly so many, and a share of failures well below t
-    /// practically never.
+    /// at `min_requests`, which consecutive failures reach after exactly that many, and a share of failures well below
+    /// t practically never reaches.
     ///
     /// A half-open breaker opens again as soon as its probes cannot get below the limit any more within `min_requests`,
     /// and closes after `min_requests` probes with at most half the limit, or four times as many below it.
@@ -404,6 +404,30 @@ mod tests {
             assert_eq!(state.record(answer(i), now, &limits()), None, "{i}");
         }
         assert!(matches!(state.record(answer(199), now, &limits()), Some(Transition::Closed(_))));
+    }
+
+    #[test]
+    fn with_more_than_half_of_the_allowed_slow_answers_it_probes_longer() {
+        let limits = BreakerThresholds { error_percent: None, slow_share: Some(1_000), ..limits() };
+        let slow = Tally { requests: 1, failures: 0, slow: 1 };
+        // A tenth may be slow. Half of that are 2 of 50; 3 of 50 are more.
+        for (every, enough) in [(25, 50), (15, 200)] {
+            let mut state = BreakerState { open_since: START, ..BreakerState::default() };
+            let now = START + 600 * SECOND;
+            let mut answer = |i| state.record(if i % every == 0 { slow } else { ok() }, now, &limits);
+            assert_eq!(answer(1), Some(Transition::HalfOpened));
+            let closed = (2..=200).find(|i| matches!(answer(*i), Some(Transition::Closed(_))));
+            assert_eq!(closed, Some(enough), "one of {every} is slow");
+        }
+    }
+
+    #[test]
+    fn a_breaker_that_opens_at_time_0_is_open() {
+        let limits = limits();
+        let mut state = BreakerState::default();
+        assert!((0..50).any(|_| opened(state.record(failed(), 0, &limits))));
+        assert_eq!(phase(state.open_since(), 0, &limits), Phase::Open);
+        assert_eq!(phase(state.open_since(), 600 * SECOND + 1, &limits), Phase::HalfOpen);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The section as written, and what its fields say about each other.
+//! The section of the document, and the checks of its fields against each other.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl RollbackDocument {
         watches && elsewhere
     }
 
-    /// When it is taken out.
+    /// When it is rolled back.
     pub fn thresholds(&self) -> Thresholds {
         Thresholds {
             window: self.window,
@@ -95,7 +95,7 @@ object! {
 }
 
 impl VariantDocument {
-    /// Without `route` the name goes into the route header.
+    /// Without `route`, the name is the value of the route header.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let name = Node::String(self.name.0.to_string());
         self.route.is_some() || RouteName::decode(&name, &at.field("name"), cx).is_some()
@@ -133,7 +133,7 @@ object! {
     }
 }
 
-made_of!(Override, OverrideDocument, Override::new);
+made_of!(Override, OverrideDocument, |document, _, _| Override::new(document));
 
 impl Override {
     fn new(document: OverrideDocument) -> Option<Override> {
@@ -143,11 +143,11 @@ impl Override {
     }
 }
 
-/// The places of variants, by name.
+/// The positions of variants, by name.
 pub(super) type Places<'d> = HashMap<&'d Name, usize, FxBuildHasher>;
 
 impl CanaryDocument {
-    /// The places of the variants, by name.
+    /// The positions of the variants, by name.
     pub(super) fn places(&self) -> Places<'_> {
         self.variants.0.iter().enumerate().map(|(place, variant)| (&variant.name, place)).collect()
     }

@@ -45,7 +45,7 @@ pub struct Canary {
     overrides: Overrides,
     variants: Box<[Variant]>,
     ramp: Option<Ramp>,
-    /// The sum of the weights of all variants but the ramp's.
+    /// The sum of the weights of all variants except the ramp's.
     others: u64,
     rollback: Option<Rollback>,
 }
@@ -53,14 +53,14 @@ pub struct Canary {
 /// The overrides, in document order.
 #[derive(Debug)]
 struct Overrides {
-    /// Each as an entry with one condition.
+    /// Each override as an entry with one condition.
     entries: Box<[RequestMatch]>,
-    /// The variant of each.
+    /// The variant of each override.
     variants: Box<[usize]>,
     index: Index,
 }
 
-/// A variant that is taken out when it fails.
+/// A variant that is rolled back when it fails.
 #[derive(Debug)]
 struct Rollback {
     variant: usize,
@@ -78,7 +78,7 @@ struct Variant {
     route: Box<str>,
     weight: u32,
     hash: KeyHash,
-    /// Counts how often it is chosen.
+    /// The counter of how often it is chosen.
     chosen: Metric,
 }
 
@@ -93,11 +93,11 @@ pub(crate) struct CanaryOutcome<'a> {
     pub(crate) route: &'a str,
     /// Why the request does not get the variant that the weights give it.
     pub(crate) reason: Option<Reason>,
-    /// The breaker that wants to know how the request ends.
+    /// The breaker that must be told how the request ends.
     pub(crate) watch: Option<Watch>,
     /// The cookie of a user who had none.
     pub(crate) set_cookie: Option<Vec<u8>>,
-    /// What to count.
+    /// The counters to increment.
     pub(crate) count: Metric,
 }
 
@@ -218,7 +218,7 @@ impl Canary {
         &self.name
     }
 
-    /// The variants' names and weights at `time`, in document order. Only their proportions mean something.
+    /// The variants' names and weights at `time`, in document order. Only their proportions matter.
     pub fn weights_at(&self, time: Timestamp) -> impl Iterator<Item = (&str, u64)> {
         let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(time));
         self.variants.iter().zip(self.weights(percent)).map(|(variant, weight)| (&*variant.name, weight))
@@ -253,7 +253,7 @@ impl Canary {
     }
 
     /// The weights in document order while the ramp's variant has `percent` of the total. All are whole numbers, so
-    /// that the others keep their proportions to the bit.
+    /// that the others keep their proportions exactly.
     fn weights(&self, percent: Option<u32>) -> impl Iterator<Item = u64> {
         let ramped = self.ramp.as_ref().map(|ramp| ramp.variant);
         self.variants.iter().enumerate().map(move |(place, variant)| {

@@ -28,13 +28,13 @@ object! {
 }
 
 impl RampDocument {
-    /// Every step but the last says when it ends.
+    /// Every step except the last has a duration.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let steps = at.field("steps");
         let Some((_, but_last)) = self.steps.0.split_last() else { return true };
         let mut fine = true;
         for (i, _) in but_last.iter().enumerate().filter(|(_, step)| step.lasts.is_none()) {
-            let help = "only the last step goes on for ever: give this one a duration such as 10m".to_owned();
+            let help = "only the last step has no end: give this one a duration such as 10m".to_owned();
             cx.problem_at(&steps.index(i).field("for"), "is required", help);
             fine = false;
         }

@@ -1,4 +1,4 @@
-//! Weighted rendezvous hashing: every worker and replica chooses the same variant for a key, and none remembers it.
+//! Weighted rendezvous hashing: every worker and replica chooses the same variant for a key, without storing the choice.
 //!
 //! Each variant i turns the key into its own uniform number uᵢ; the one with the greatest `weightᵢ / -ln uᵢ` wins.
 //! `-ln uᵢ` is exponentially distributed with rate 1, so `-ln uᵢ / weightᵢ` has rate weightᵢ, and the least of
@@ -34,7 +34,7 @@ impl KeyHash {
         KeyHash(hasher)
     }
 
-    /// 64 bits that look random to everybody who does not compute them.
+    /// 64 pseudo-random bits.
     pub fn of(&self, key: &[u8]) -> u64 {
         let mut hasher = self.0;
         hasher.write(key);
@@ -84,7 +84,7 @@ pub fn cost(hash: u64) -> f64 {
     -(e * std::f64::consts::LN_2 + (2.0 * s + 2.0 * s * series))
 }
 
-/// The place of the winner among candidates given as weight and [`cost`] of the key; `None` when all weights are 0.
+/// The position of the winner among candidates given as weight and [`cost`] of the key; `None` when all weights are 0.
 ///
 /// Costs are only asked for where the weight is not 0. Of two equal scores, one in 2⁵², the first wins.
 pub fn choose(candidates: impl Iterator<Item = (u64, impl FnOnce() -> f64)>) -> Option<usize> {

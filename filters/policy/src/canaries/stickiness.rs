@@ -1,4 +1,4 @@
-//! What keeps a user on a variant: the key that is hashed.
+//! The key that is hashed to choose a user's variant, so that each user keeps the same one.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ pub enum Stickiness {
 }
 
 impl Stickiness {
-    /// Adds the header, the cookie or the fact that it asks for.
+    /// Adds the header, the cookie or the fact that it reads.
     pub(super) fn add_name(&self, names: &mut AskedNames) {
         match self {
             Stickiness::Header(name) => names.headers.add(name.0.as_bytes()),
@@ -66,7 +66,7 @@ words! {
     }
 }
 
-/// One source of the key, or several: the first that the request has counts.
+/// One or several sources of the key: the first one that the request has is used.
 #[derive(Clone, Debug)]
 pub struct StickinessList(pub Box<[Stickiness]>);
 
@@ -112,7 +112,7 @@ impl Decode for CookieName {
         let lower = text.to_ascii_lowercase();
         if lower.starts_with("__secure-") || lower.starts_with("__host-") {
             let help = "browsers refuse such cookies over plain http: use another name".to_owned();
-            cx.problem(at, node, "has a prefix with a meaning", help);
+            cx.problem(at, node, "has a prefix that browsers treat specially", help);
             return None;
         }
         Some(CookieName(text.as_str().into()))
@@ -130,7 +130,12 @@ impl Decode for CookieAge {
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let PositiveDuration(age) = PositiveDuration::decode(node, at, cx)?;
         if age.subsec_nanos() != 0 {
-            cx.problem(at, node, "is not whole seconds", "cookies count in seconds: write 1s or more".to_owned());
+            cx.problem(
+                at,
+                node,
+                "is not a whole number of seconds",
+                "a cookie's lifetime is in seconds: write 1s or more".to_owned(),
+            );
             return None;
         }
         Some(CookieAge(age.as_secs()))

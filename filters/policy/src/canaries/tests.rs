@@ -276,7 +276,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"variants": [{"name": "v 1", "weight": 1}]}),
-            "canaries[0].variants[0].name: \"v 1\": is not a route name; it becomes a header value: use 1 to 253 letters, digits and signs of ASCII, no spaces",
+            "canaries[0].variants[0].name: \"v 1\": is not a route name; it becomes a header value: use 1 to 253 visible ASCII characters, no spaces",
         ),
         (
             json!({"overrides": [{"header": {"name": "x", "value": "y"}, "variant": "v3"}]}),
@@ -313,7 +313,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"stickiness": {"cookie": {"name": "a", "maxAge": "1s1ms"}}}),
-            "canaries[0].stickiness.cookie.maxAge: \"1s1ms\": is not whole seconds; cookies count in seconds: write 1s or more",
+            "canaries[0].stickiness.cookie.maxAge: \"1s1ms\": is not a whole number of seconds; a cookie's lifetime is in seconds: write 1s or more",
         ),
         (
             json!({"stickiness": {"cookie": {"name": "a", "path": "/;Domain=x"}}}),
@@ -329,7 +329,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"ramp": {"variant": "v2", "startsAt": "2026-01-01T00:00:00Z", "steps": [{"weight": 5}, {"weight": 10}]}}),
-            "canaries[0].ramp.steps[0].for: is required; only the last step goes on for ever: give this one a duration such as 10m",
+            "canaries[0].ramp.steps[0].for: is required; only the last step has no end: give this one a duration such as 10m",
         ),
         (
             json!({"ramp": {"variant": "w", "startsAt": "2026-01-01T00:00:00Z", "steps": [{"weight": 5}]}}),

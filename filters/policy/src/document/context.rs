@@ -7,11 +7,11 @@ use crate::matching::Expressions;
 /// The state of decoding.
 #[derive(Debug)]
 pub struct Context<'s> {
-    /// The text of the document, when lists of the tree are only places in it.
+    /// The text of the document, when the tree stores its lists as positions in it.
     pub source: &'s str,
     /// Whether a list of `source` turned out not to be JSON.
     pub is_unreadable: bool,
-    /// Name of the route header, in lower case: no condition may look at it and no rule may change it.
+    /// Name of the route header, in lower case: no condition may read it and no rule may change it.
     pub route_header: String,
     /// The regular expressions of this document.
     pub(crate) expressions: Expressions,

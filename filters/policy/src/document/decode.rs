@@ -1,11 +1,11 @@
-//! From the tree to types, collecting every problem instead of stopping at the first.
+//! Decodes the tree into types, and collects all problems instead of stopping at the first.
 
 use super::context::Context;
 use super::node::Node;
 use super::problem::{At, shown_key};
 use super::suggest::{one_of, suggestion};
 
-/// What a type is read from.
+/// The kind of value that a type is read from.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// `true` or `false`.
@@ -44,7 +44,7 @@ pub trait Decode: Sized {
     /// The kind of value that it is read from.
     const KIND: Kind;
 
-    /// What to write here, with an article: "a string: a method".
+    /// A description of the expected value, with an article: "a string: a method".
     const EXPECTED: &'static str = Self::KIND.name();
 
     /// Reads `node`, found at `at`.

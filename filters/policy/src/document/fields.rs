@@ -10,7 +10,7 @@ use super::problem::At;
 use super::suggest::one_of;
 use crate::bytes::same;
 
-/// The fields of an object: returns each at most once, and knows which of them nobody read.
+/// The fields of an object. Each is returned at most once, and it is known which were not read.
 #[derive(Debug)]
 pub struct Fields<'n> {
     entries: &'n [(String, Node)],
@@ -23,7 +23,7 @@ struct SeenFields<'n> {
 }
 
 impl<'n> SeenFields<'n> {
-    /// Up to this number of fields a linear search is quicker.
+    /// Up to this number of fields, a linear search is faster.
     const FEW: usize = 16;
 
     fn of(entries: &'n [(String, Node)]) -> SeenFields<'n> {
@@ -132,7 +132,7 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// `{}`: an object without fields, room for later.
+/// An object without fields, `{}`, to which fields can be added later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Empty;
 

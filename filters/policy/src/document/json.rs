@@ -1,4 +1,4 @@
-//! From JSON to the tree.
+//! Parses JSON into the tree.
 //!
 //! Long lists of a JSON document are read entry by entry, while they are decoded: the tree of a hundred thousand rules
 //! would be several times as large as the rules, and the memory of a wasm module never shrinks.
@@ -59,7 +59,7 @@ pub(super) fn count(text: &str) -> usize {
         match byte {
             b'"' => {
                 while let Some(at) = memchr2(b'"', b'\\', rest) {
-                    // Behind a backslash comes a byte that does not end the string.
+                    // The byte after a backslash does not end the string.
                     let is_end = rest.get(at) == Some(&b'"');
                     rest = rest.get(at + if is_end { 1 } else { 2 }..).unwrap_or_default();
                     if is_end {
@@ -96,7 +96,7 @@ impl<'de> Skim<'de> {
             return map.next_value_seed(NodeVisitor(ParseMode::Skim(Skim { is_section: true, ..self })));
         }
         let text = map.next_value::<&'de RawValue>()?.get();
-        // Both are slices of one text; a value elsewhere would be read here and now.
+        // Both are slices of one text; any other value is parsed immediately.
         let start = (text.as_ptr() as usize).checked_sub(self.source.as_ptr() as usize);
         let start = start.filter(|start| start + text.len() <= self.source.len());
         let range = start.and_then(|start| Some(start.try_into().ok()?..(start + text.len()).try_into().ok()?));
@@ -116,7 +116,7 @@ impl<'de> Deserialize<'de> for Node {
 /// Reads any value.
 struct NodeVisitor<'e, 'de>(ParseMode<'e, 'de>);
 
-/// What the visitor does with the value. One visitor for all three, so that the parser is compiled only once.
+/// What the visitor does with the value. There is one visitor for all three cases, so that the parser is compiled only once.
 enum ParseMode<'e, 'de> {
     /// It becomes part of the tree.
     Whole,

@@ -90,7 +90,7 @@ impl UniqueNames {
     }
 }
 
-/// How many entries `node` has; `None` when it is no list.
+/// How many entries `node` has; `None` when it is not a list.
 fn entries(node: &Node, cx: &Context) -> Option<usize> {
     match node {
         Node::List(nodes) => Some(nodes.len()),

@@ -31,7 +31,7 @@ macro_rules! object {
                 let fields = $crate::document::Fields::open::<Self>(node, at, cx)?;
                 $( let has_one = fields.has_one_of(&[$($one),+], at, cx); )?
                 $( let $field = object!(@get fields, $json, $type, at, cx $(, $default)?); )*
-                // All at once: a `?` for each field would drop the others in as many ways.
+                // All fields in one expression: with a `?` for each, the compiler would generate a separate drop path for each.
                 let ($(Some($field),)*) = ($($field,)*) else { return None };
                 $( if !has_one { let _: &[&str] = &[$($one),+]; return None; } )?
                 let object = $name { $($field,)* };
@@ -68,10 +68,10 @@ macro_rules! object {
 }
 pub(crate) use object;
 
-/// Declares that a type is made of an object of the document: `$make`
-/// takes what was read, and may still refuse it.
+/// Declares that a type is made of an object of the document: `make(document, at, cx)` takes what was read, and may
+/// still refuse it with a problem of its own.
 macro_rules! made_of {
-    ($name:ident, $document:ident, $make:expr) => {
+    ($name:ident, $document:ident, |$read:pat_param, $at:pat_param, $cx:pat_param| $make:expr) => {
         impl $crate::document::Decode for $name {
             const KIND: $crate::document::Kind = <$document as $crate::document::Decode>::KIND;
 
@@ -80,7 +80,9 @@ macro_rules! made_of {
                 at: &$crate::document::At<'_>,
                 cx: &mut $crate::document::Context,
             ) -> Option<Self> {
-                <$document as $crate::document::Decode>::decode(node, at, cx).and_then($make)
+                let $read = <$document as $crate::document::Decode>::decode(node, at, cx)?;
+                let ($at, $cx) = (at, cx);
+                $make
             }
         }
 

@@ -1,4 +1,4 @@
-//! The policy document: from text to a tree, from the tree to types, and every problem on the way.
+//! The policy document: parses text into a tree, decodes the tree into types, and collects the problems.
 
 mod context;
 mod decode;

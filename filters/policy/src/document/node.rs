@@ -1,7 +1,7 @@
-//! The document as a tree, before it means anything.
+//! The document as an untyped tree.
 //!
 //! Not `serde_json::Value`: a map that drops repeated keys would hide the mistake that matters most in a policy,
-//! two `rules` of which one silently wins.
+//! two fields `rules`, one of which would silently be ignored.
 
 use super::hidden::visible;
 use std::fmt;
@@ -115,7 +115,7 @@ impl Node {
 
 /// Appends `text` as a JSON string.
 fn quote(text: &str, out: &mut String) {
-    // Only the beginning of a long text, which is more than is shown.
+    // Only the beginning of a long text, because messages never show more.
     let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(end, _)| end);
     out.push_str(&visible(&serde_json::to_string(text.get(..end).unwrap_or_default()).unwrap_or_default()));
 }

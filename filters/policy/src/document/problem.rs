@@ -1,11 +1,11 @@
-//! What is wrong with a document: where, what, and what would be right.
+//! Problems of a document: where they are, what is wrong, and how to correct it.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use super::hidden::visible;
 
-/// A place in the document, as a chain on the stack: no allocation until a problem needs its text.
+/// A place in the document, as a linked list on the stack: it allocates nothing until a problem needs its text.
 #[derive(Clone, Copy, Debug)]
 pub enum At<'a> {
     /// The document itself.
@@ -63,11 +63,11 @@ pub fn shown_key(name: &str) -> Cow<'_, str> {
 pub struct Problem {
     /// The path, as in `routes.rules[3].timeout`; empty for the document as a whole.
     pub path: String,
-    /// The value found there, as short JSON; `None` when the value is missing or does not help.
+    /// The value found there, as short JSON; `None` when the value is missing, or would not help the reader.
     pub value: Option<String>,
     /// What is wrong.
     pub message: String,
-    /// What would be right, when that is known.
+    /// How to correct it, when that is known.
     pub help: Option<String>,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Writes text that may repeat a name of the document: a line break in it must not become one in a log.
+/// Writes text that may repeat a name of the document: a line break in it must not appear in a log.
 fn write_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&visible(text))
 }
@@ -115,7 +115,7 @@ impl Problems {
         (!problems.is_empty()).then_some(Problems { shown: problems, more })
     }
 
-    /// The problems that were kept.
+    /// The stored problems.
     pub fn as_slice(&self) -> &[Problem] {
         &self.shown
     }

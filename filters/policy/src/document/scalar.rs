@@ -10,7 +10,7 @@ use super::problem::At;
 use super::suggest::suggestion;
 use crate::timestamp::Timestamp;
 
-/// Records a problem and returns `None`: the last line of a decoder.
+/// Records a problem and returns `None`, for the end of a decoder.
 fn refuse<T>(node: &Node, at: &At<'_>, cx: &mut Context, message: &str, help: impl Into<Option<String>>) -> Option<T> {
     cx.problem(at, node, message, help);
     None
@@ -77,7 +77,7 @@ impl Decode for RouteName {
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
         if text.is_empty() || text.len() > 253 || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            let help = "it becomes a header value: use 1 to 253 letters, digits and signs of ASCII, no spaces";
+            let help = "it becomes a header value: use 1 to 253 visible ASCII characters, no spaces";
             return refuse(node, at, cx, "is not a route name", help.to_owned());
         }
         Some(RouteName(text.as_str().into()))
@@ -94,11 +94,11 @@ fn header_name(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Box<str>> {
         ":method" => Some("`method`"),
         ":path" => Some("`path` (in `matches`) or `rewrite.path`"),
         ":authority" | "host" => Some("`hostnames` (in `matches`) or `rewrite.hostname`"),
-        _ if lower.starts_with(':') => Some("the field that is made for it: pseudo-headers are no headers"),
+        _ if lower.starts_with(':') => Some("the field for that value: pseudo-headers are not headers"),
         _ => None,
     };
     if let Some(instead) = instead {
-        return refuse(node, at, cx, "cannot be named as a header", format!("use {instead}"));
+        return refuse(node, at, cx, "cannot be used as a header", format!("use {instead}"));
     }
     if !is_token(lower.as_bytes()) || lower.len() > 256 {
         let help = "use letters, digits and !#$%&'*+-.^_`|~, at most 256 of them".to_owned();
@@ -111,7 +111,7 @@ fn header_name(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Box<str>> {
     Some(lower.into())
 }
 
-/// The name of a header to look at, in lower case.
+/// The name of a header that a policy reads, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeaderName(pub Box<str>);
 
@@ -139,8 +139,8 @@ impl Decode for RouteHeader {
         let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
         let name = text.to_ascii_lowercase();
         let reason = match name.as_str() {
-            name if name.starts_with(':') => "is a pseudo-header: it says what the request asks for",
-            "host" => "says what the request asks for",
+            name if name.starts_with(':') => "is a pseudo-header: it defines the request's target",
+            "host" => "defines the request's target",
             "cookie" | "set-cookie" => "carries the client's cookies",
             name if frames_message(name) || OF_PROXIES.contains(&name) => "belongs to one hop: proxies read or drop it",
             name if name.starts_with("x-envoy-") => "is one that Envoy reads or removes",
@@ -162,7 +162,7 @@ impl Decode for WritableHeaderName {
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let name = header_name(node, at, cx)?;
         if frames_message(&name) {
-            let advice = "leave it out: the proxy sees to it".to_owned();
+            let advice = "leave it out: the proxy handles it".to_owned();
             return refuse(node, at, cx, "cannot be changed: it frames the message for one hop", advice);
         }
         Some(WritableHeaderName(name))
@@ -272,7 +272,7 @@ impl Decode for PositiveDuration {
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let GatewayDuration(duration) = GatewayDuration::decode(node, at, cx)?;
         if duration.is_zero() {
-            return refuse(node, at, cx, "must be longer than nothing", "write at least 1ms".to_owned());
+            return refuse(node, at, cx, "must be longer than zero", "write at least 1ms".to_owned());
         }
         Some(PositiveDuration(duration))
     }

@@ -1,6 +1,6 @@
 //! Suggestions for a word that is not known.
 
-/// What would be right instead of `word`: "expected one of: …", and "did you mean …" when a known word is similar.
+/// What to write instead of `word`: "expected one of: …", and "did you mean …" when a known word is similar.
 #[inline(never)]
 pub fn suggestion(word: &str, known: &[&str]) -> String {
     let mut help = format!("expected {}", one_of(known));

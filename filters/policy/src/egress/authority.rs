@@ -1,7 +1,7 @@
 //! `host[:port]`, accepted only in its one unambiguous form.
 //!
 //! Attacks on allowlists use inputs that two parsers read differently: userinfo, percent escapes, `0x7f.1`, a second
-//! colon, a name that one resolver takes for an address. Whatever is ambiguous is refused here (RFC 3986 §3.2, without
+//! colon, a name that one resolver takes for an address. Every ambiguous form is refused here (RFC 3986 §3.2, without
 //! everything optional; "ends in a number" is that of the WHATWG URL standard, §3.5).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

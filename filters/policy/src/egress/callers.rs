@@ -1,7 +1,7 @@
 //! The rules of one destination by caller: among a hundred thousand rules for different callers, one look-up finds the
 //! few that could apply.
 //!
-//! Each pattern is filed under the hash of its text, or of the text before its first star. A caller is looked up by its
+//! Each pattern is stored under the hash of its text, or of the text before its first star. A caller is looked up by its
 //! whole text and by every prefix that ends in a slash. A hash collision costs a comparison but changes no decision,
 //! because every rule that is found is evaluated. Patterns with the same text before a star (`ns/*/sa/a`, `ns/*/sa/b`)
 //! are found together.
@@ -33,7 +33,7 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    /// Files entries by the patterns of their rules, `None` for any caller, together with their ports, `None` for any
+    /// Indexes entries by the patterns of their rules, `None` for any caller, together with their ports, `None` for any
     /// port. `None` when there are too few entries to gain from it.
     pub fn new<'p>(
         entries: impl ExactSizeIterator<Item = (Option<&'p [CallerPattern]>, Option<&'p [u16]>)>,
@@ -101,7 +101,7 @@ impl Callers {
     }
 }
 
-/// The policy decides what is filed, and identities are verified, so the hash needs no secret key.
+/// Clients cannot choose the entries, and identities are verified, so the hash needs no secret key.
 fn hash(text: &[u8]) -> u32 {
     let mut hasher = FxHasher::default();
     hasher.write(text);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::authority::{Authority, BadAuthority, UriHost};
 use super::facts::{DestinationPort, Facts};
-use super::refusal::names_its_rule;
+use super::refusal::NearestRule;
 use super::report::line;
 use super::{Egress, Mode};
 use crate::decision::{EgressOutcome, EgressVerdict};
@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::metrics::Metric;
 use crate::reason::Reason;
 
-/// What is known of a connection before its first byte goes anywhere.
+/// What is known of a connection before its first byte is forwarded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Connection<'a> {
     /// The server name that the TLS handshake asks for.
@@ -28,7 +28,7 @@ pub struct Connection<'a> {
 pub struct ConnectionVerdict<'a> {
     /// What was decided, and why.
     pub outcome: EgressOutcome<'a>,
-    /// What to count.
+    /// The counters to increment.
     pub counts: [Option<Metric>; 2],
 }
 
@@ -88,7 +88,7 @@ impl Egress {
             Some(_) => return Err((None, Reason::ServerNameMalformed)),
         };
         let address = connection.destination.map(UriHost::Address);
-        let mut nearest = (Reason::HostNotAllowed, None);
+        let mut nearest = NearestRule::NONE;
         let mut allowed: Option<u32> = None;
         for host in [name, address].iter().flatten() {
             if self.deny.denies(host, connection.port) {
@@ -98,7 +98,7 @@ impl Egress {
                 continue;
             }
             self.allow.covering(host, |bucket| {
-                let others = bucket.ask_each(facts, |entry, facts| {
+                let others = bucket.evaluate_each(facts, |entry, facts| {
                     let Some(rule) = self.rules.get(entry.rule as usize) else { return true };
                     let reason = match entry.has_port(|| connection.port) {
                         false => Some(Reason::PortNotAllowed),
@@ -107,20 +107,17 @@ impl Egress {
                     };
                     match reason {
                         None => allowed = Some(allowed.map_or(entry.rule, |first| first.min(entry.rule))),
-                        Some(reason) if reason > nearest.0 => nearest = (reason, Some(entry.rule)),
-                        Some(_) => {}
+                        Some(reason) => nearest.add(reason, entry.rule),
                     }
                     true
                 });
-                if let Some(reason) = others.filter(|reason| *reason > nearest.0) {
-                    nearest = (reason, None);
-                }
+                nearest.add_others(others);
             });
         }
-        match (allowed, nearest) {
+        match (allowed, nearest.reason) {
             (Some(rule), _) => Ok(rule),
-            (None, (Reason::HostNotAllowed, _)) if name.is_none() => Err((None, Reason::ServerNameMissing)),
-            (None, (reason, nearest)) => Err((nearest.filter(|_| names_its_rule(reason)), reason)),
+            (None, Reason::HostNotAllowed) if name.is_none() => Err((None, Reason::ServerNameMissing)),
+            (None, reason) => Err((nearest.named(), reason)),
         }
     }
 }

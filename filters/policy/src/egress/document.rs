@@ -1,13 +1,14 @@
-//! `egress` as written.
+//! The section `egress` of the document.
 
 use super::caller::CallerPattern;
-use super::cidr::Cidr;
 use super::host::EgressHost;
+use crate::canonical_path::canonical;
+use crate::cidr::Cidr;
 use crate::document::{
     At, Context, Decode, Kind, Method, Name, Named, Node, NonEmpty, Whole, made_of, object, words, wrong_kind,
 };
 use crate::identity::IdentitySource;
-use crate::matching::PathMatch;
+use crate::matching::{PathMatch, PathMatchDocument};
 use crate::timestamp::Timestamp;
 
 words! {
@@ -131,7 +132,7 @@ object! {
     }
 }
 
-made_of!(Destination, DestinationDocument, Destination::new);
+made_of!(Destination, DestinationDocument, |document, _, _| Destination::new(document));
 
 impl Destination {
     fn new(document: DestinationDocument) -> Option<Destination> {
@@ -144,21 +145,21 @@ impl Destination {
 #[derive(Clone, Debug)]
 pub struct EgressPath(pub PathMatch);
 
-impl Decode for EgressPath {
-    const KIND: Kind = PathMatch::KIND;
+made_of!(EgressPath, PathMatchDocument, |document, at, cx| EgressPath::new(&document, at, cx));
 
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let path = PathMatch::decode(node, at, cx)?;
+impl EgressPath {
+    fn new(document: &PathMatchDocument, at: &At<'_>, cx: &mut Context) -> Option<EgressPath> {
+        let path = PathMatch::new(document, at, cx)?;
         let (PathMatch::Exact(literal) | PathMatch::Prefix(literal)) = &path else { return Some(EgressPath(path)) };
         // The trailing slash of a prefix has been removed already, which leaves nothing of `/`.
         let literal: &[u8] = if literal.is_empty() { b"/" } else { literal };
-        let help = match super::path::canonical(literal) {
-            Ok(canonical) if *canonical == *literal => return Some(EgressPath(path)),
-            Ok(canonical) => format!("write {}", String::from_utf8_lossy(&canonical)),
+        let help = match canonical(literal) {
+            Ok(form) if *form == *literal => return Some(EgressPath(path)),
+            Ok(form) => format!("write {}", String::from_utf8_lossy(&form)),
             Err(_) => "leave out escaped delimiters, broken escapes and dot segments".to_owned(),
         };
-        let value = node.get("value").unwrap_or(node);
-        cx.problem(&at.field("value"), value, "is not canonical: no request would match it", help);
+        let value = Node::String(document.value.clone());
+        cx.problem(&at.field("value"), &value, "is not canonical: no request would match it", help);
         None
     }
 }

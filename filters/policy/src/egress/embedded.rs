@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 /// - RFC 4291 §2.5.5: IPv4-mapped `::ffff:0:0/96` and IPv4-compatible `::/96`; SIIT's translated `::ffff:0:0:0/96`
 ///   (RFC 2765 §2.1);
 /// - NAT64: the well-known prefix `64:ff9b::/96` (RFC 6052 §2.1), and the local `64:ff9b:1::/48` (RFC 8215) with each
-///   length that RFC 6052 §2.2 knows, for nobody but its operator knows which is in use;
+///   length that RFC 6052 §2.2 knows, because only its operator knows which one is in use;
 /// - 6to4 `2002::/16` (RFC 3056 §2), Teredo `2001::/32` with its server and its client (RFC 4380 §4);
 /// - ISATAP interface identifiers, `0:5efe` and `200:5efe` (RFC 5214 §6.1).
 pub fn embedded_ipv4(address: Ipv6Addr) -> SmallVec<[Ipv4Addr; 4]> {

@@ -24,7 +24,7 @@ impl Egress {
         self.rules.iter().filter_map(|rule| rule.expires.filter(|expires| *expires > now)).min()
     }
 
-    /// A line that names the rules that end within 14 days. Given once a day, by whichever worker asks first, and when
+    /// A line that names the rules that end within 14 days. It is returned once a day, to the worker that calls first, and when
     /// a new policy brings other rules that end soon: the last warning is stored.
     pub fn expiry_warning(&self, environment: &mut impl Environment) -> Option<String> {
         let now = environment.now();

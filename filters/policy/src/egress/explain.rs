@@ -1,4 +1,4 @@
-//! What egress read in a request, in words.
+//! Describes how egress interpreted a request.
 
 use super::authority::UriHost;
 use super::facts::{DestinationPort, Facts};

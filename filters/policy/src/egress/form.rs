@@ -58,12 +58,12 @@ impl<'a> Form<'a> {
             has_method_override: false,
             has_path_override: false,
         };
-        form.look_at_headers(request)?;
+        form.check_headers(request)?;
         Ok(form)
     }
 
     /// One pass over all headers; most are dismissed by their first byte.
-    fn look_at_headers(&mut self, request: &Request<'_>) -> Result<(), Reason> {
+    fn check_headers(&mut self, request: &Request<'_>) -> Result<(), Reason> {
         for &(name, _) in request.headers() {
             match name {
                 [b'u', ..] => self.has_upgrade |= name == b"upgrade",

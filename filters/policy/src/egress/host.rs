@@ -52,7 +52,7 @@ fn special(text: &str) -> Option<(&'static str, Option<String>)> {
     }
     if text != name && !name.is_empty() && !name.contains('.') && !name.contains('*') {
         let help = format!("name the domains: *.example.{name}");
-        return Some(("is a star over a single label", Some(help)));
+        return Some(("is a wildcard over a single label", Some(help)));
     }
     None
 }

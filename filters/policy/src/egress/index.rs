@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use super::authority::UriHost;
 use super::callers::Callers;
-use super::cidr::CidrMap;
 use super::document::{Destination, DestinationTarget, EgressRuleDocument};
 use super::embedded::embedded_ipv4;
 use super::facts::Facts;
+use crate::cidr::CidrMap;
 use crate::environment::Environment;
 use crate::matching::HostTrie;
 use crate::reason::Reason;
@@ -33,7 +33,7 @@ pub(super) struct DestinationEntries {
 impl DestinationEntries {
     /// Calls `ask` with every entry that the caller could use, until it returns that the following entries, later in
     /// the document, need not be evaluated. Returns why the other entries do not allow the request, if there are any.
-    pub fn ask_each<'b, E: Environment>(
+    pub fn evaluate_each<'b, E: Environment>(
         &'b self,
         facts: &mut Facts<'_, E>,
         mut ask: impl FnMut(&'b DestinationEntry, &mut Facts<'_, E>) -> bool,

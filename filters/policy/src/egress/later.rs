@@ -1,5 +1,5 @@
-//! What the sections after `egress` must not do: change where a request goes or what it requests. What egress matched
-//! is what is forwarded.
+//! Checks that the sections after `egress` do not change the target of a request, because exactly the request that the
+//! egress rules matched must be forwarded.
 
 use crate::document::{At, Context};
 use crate::redirection::redirects_request;
@@ -12,7 +12,7 @@ pub(crate) fn check_later_sections(settings: &Settings, routes: Option<&RoutesDo
     let name = &*settings.route_header.0;
     if redirects_request(name) {
         let at = At::Root.field("settings");
-        let message = format!("`{name}` changes what a request asks for, and the document has egress");
+        let message = format!("`{name}` changes the request's target, and the policy has `egress`");
         cx.problem_at(&at.field("routeHeader"), message, "name a header of your own".to_owned());
         fine = false;
     }
@@ -34,7 +34,7 @@ fn check_rule(rule: &RouteRuleDocument, at: &At<'_>, cx: &mut Context) -> bool {
         let at = at.field("rewrite");
         for (field, is_there) in [("hostname", rewrite.hostname.is_some()), ("path", rewrite.path.is_some())] {
             if is_there {
-                let message = format!("a new {field} would undo what egress has matched");
+                let message = format!("a new {field} would change what the egress rules have matched");
                 let help = "leave it out: rewrite in the route of the proxy that the request goes to next, or redirect";
                 problem(&at.field(field), message, help);
             }
@@ -46,8 +46,9 @@ fn check_rule(rule: &RouteRuleDocument, at: &At<'_>, cx: &mut Context) -> bool {
         let written = written.into_iter().flat_map(|(list, fields)| fields.iter().map(move |f| (list, &*f.name.0)));
         for (list, name) in written.chain(changes.remove.iter().map(|name| ("remove", &*name.0))) {
             if redirects_request(name) {
-                let message = format!("`{name}` would change what a request asks for after egress has matched it");
-                problem(&at.field(list), message, "leave it out: what egress matched is what is forwarded");
+                let message =
+                    format!("`{name}` would change the request's target after the egress rules have matched it");
+                problem(&at.field(list), message, "leave it out: the proxy forwards what the egress rules matched");
             }
         }
     }

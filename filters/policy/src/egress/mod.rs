@@ -7,7 +7,6 @@
 mod authority;
 mod caller;
 mod callers;
-mod cidr;
 mod connection;
 mod counts;
 mod document;
@@ -19,9 +18,7 @@ mod form;
 mod host;
 mod index;
 mod later;
-mod nfkc;
 mod outcome;
-mod path;
 mod refusal;
 mod report;
 mod rule;
@@ -29,11 +26,12 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+pub use crate::canonical_path::{BadPath, canonical};
+pub use crate::cidr::{Cidr, CidrMap};
 pub use authority::{Authority, BadAuthority, UriHost};
 pub use caller::CallerPattern;
 #[cfg(feature = "schema")]
 pub(crate) use caller::{FilterStateKey, TrustDomain};
-pub use cidr::{Cidr, CidrMap};
 pub use connection::{Connection, ConnectionVerdict, connection_line};
 pub use document::{
     Destination, DestinationTarget, EgressDocument, EgressPath, EgressRuleDocument, Mode, RuleText, UpgradeProtocol,
@@ -41,7 +39,6 @@ pub use document::{
 pub use embedded::embedded_ipv4;
 pub use host::EgressHost;
 pub(crate) use later::check_later_sections;
-pub use path::{BadPath, canonical};
 pub use report::log_line;
 
 use crate::decision::{EgressOutcome, EgressVerdict, Response};
@@ -55,7 +52,7 @@ use counts::EgressCounters;
 use facts::{DestinationPort, Facts};
 use form::{Form, hosts_agree};
 use index::Destinations;
-use refusal::{EgressRefusal, names_its_rule};
+use refusal::EgressRefusal;
 pub use rule::EgressRule;
 use search::{RuleSearch, SearchResult};
 
@@ -83,7 +80,7 @@ pub(crate) struct Egressed<'a> {
     pub(crate) status: u16,
     /// The request target that is forwarded, when it differs from the request's own.
     pub(crate) target: Option<&'a [u8]>,
-    /// What to count.
+    /// The counters to increment.
     pub(crate) counts: [Option<Metric>; 2],
 }
 
@@ -110,6 +107,11 @@ impl Egress {
     /// The rules in document order.
     pub fn rules(&self) -> &[EgressRule] {
         &self.rules
+    }
+
+    /// Whether requests are only forwarded to the server name of their connection.
+    pub(crate) fn verifies_sni(&self) -> bool {
+        self.verify_sni
     }
 
     /// Where the callers' identity comes from.
@@ -163,7 +165,7 @@ impl Egress {
         let host = &form.authority.host;
         explain::note_destination(form, self.default_port, facts);
         let mut search = RuleSearch::new(request, form);
-        self.allow.covering(host, |bucket| search.look(bucket, &self.rules, facts));
+        self.allow.covering(host, |bucket| search.evaluate(bucket, &self.rules, facts));
         search.note_path(facts);
         let SearchResult { rule, nearest, canonical } =
             search.finish().map_err(|reason| EgressRefusal::new(400, reason))?;
@@ -173,9 +175,8 @@ impl Egress {
         }
         let numbered = |number: u32| Some((number, self.rules.get(number as usize)?));
         let Some((number, rule)) = rule.and_then(numbered) else {
-            let (reason, rule) = nearest;
-            let (number, rule) = rule.filter(|_| names_its_rule(reason)).and_then(numbered).unzip();
-            return Err(EgressRefusal { status: 403, reason, rule, number });
+            let (number, rule) = nearest.named().and_then(numbered).unzip();
+            return Err(EgressRefusal { status: 403, reason: nearest.reason, rule, number });
         };
         if self.verify_sni && !sni_is(facts.environment.sni().as_deref(), host) {
             return Err(EgressRefusal {
@@ -196,7 +197,7 @@ impl Egress {
 
 /// The port of an authority without one.
 fn default_port(given: Option<Whole<1, 65535>>) -> DestinationPort {
-    // The document's type says 1–65535.
+    // The document's type only allows 1–65535.
     given.map_or(DestinationPort::OfConnection, |port| DestinationPort::Known(u16::try_from(port.0).ok()))
 }
 

@@ -1,4 +1,4 @@
-//! What a decision reports: to the caller in JSON, to the operator in one log line.
+//! The reports of a decision: a JSON body for the caller, and a log line for the operator.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

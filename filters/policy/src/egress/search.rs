@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use super::facts::Facts;
 use super::form::Form;
 use super::index::DestinationEntries;
-use super::path::{BadPath, canonical};
+use super::refusal::NearestRule;
 use super::rule::EgressRule;
+use crate::canonical_path::{BadPath, canonical};
 use crate::environment::Environment;
 use crate::explain::Note;
 use crate::matching::Asked;
@@ -21,60 +22,56 @@ pub(super) struct RuleSearch<'r, 'a> {
     /// The canonical path, once a rule with `paths` was selected.
     canonical: Option<Result<Cow<'a, [u8]>, Reason>>,
     rule: Option<u32>,
-    nearest: (Reason, Option<u32>),
+    nearest: NearestRule,
 }
 
 /// What a search found.
 pub(super) struct SearchResult {
     /// The first rule in document order that allows the request.
     pub rule: Option<u32>,
-    /// How near the other rules came to allowing the request, and the first that came so near.
-    pub nearest: (Reason, Option<u32>),
+    /// How near the other rules came to allowing the request.
+    pub nearest: NearestRule,
     /// The canonical path, when the request is path-scoped and its own path is not canonical.
     pub canonical: Option<Vec<u8>>,
 }
 
 impl<'r, 'a> RuleSearch<'r, 'a> {
     pub fn new(request: &'r Request<'a>, form: &'r Form<'a>) -> Self {
-        RuleSearch { request, form, canonical: None, rule: None, nearest: (Reason::HostNotAllowed, None) }
+        RuleSearch { request, form, canonical: None, rule: None, nearest: NearestRule::NONE }
     }
 
     /// Evaluates the rules of one set of entries. All of them when any has `paths`, because whether the request is
     /// path-scoped depends on every rule that it selects, even if another rule allows it.
-    pub fn look<E: Environment>(
+    pub fn evaluate<E: Environment>(
         &mut self,
         bucket: &DestinationEntries,
         rules: &[EgressRule],
         facts: &mut Facts<'_, E>,
     ) {
-        let others = bucket.ask_each(facts, |entry, facts| {
+        let others = bucket.evaluate_each(facts, |entry, facts| {
             if !bucket.has_paths && self.rule.is_some_and(|rule| rule <= entry.rule) {
                 return false;
             }
             let Some(rule) = rules.get(entry.rule as usize) else { return true };
-            let reason =
-                if !entry.has_port(|| facts.port()) { Some(Reason::PortNotAllowed) } else { self.ask(rule, facts) };
+            let reason = if !entry.has_port(|| facts.port()) {
+                Some(Reason::PortNotAllowed)
+            } else {
+                self.evaluate_rule(rule, facts)
+            };
             if facts.environment.is_tracing() {
                 facts.environment.note(Note::EgressRule(entry.rule as usize, reason));
             }
             match reason {
                 None => self.rule = Some(self.rule.map_or(entry.rule, |first| first.min(entry.rule))),
-                Some(reason) => {
-                    let (nearest, at) = self.nearest;
-                    if reason > nearest || (reason == nearest && at.is_none_or(|at| entry.rule < at)) {
-                        self.nearest = (reason, Some(entry.rule));
-                    }
-                }
+                Some(reason) => self.nearest.add(reason, entry.rule),
             }
             true
         });
-        if let Some(reason) = others.filter(|reason| *reason > self.nearest.0) {
-            self.nearest = (reason, None);
-        }
+        self.nearest.add_others(others);
     }
 
     /// Why `rule` does not allow the request; `None`: it does.
-    fn ask<E: Environment>(&mut self, rule: &EgressRule, facts: &mut Facts<'_, E>) -> Option<Reason> {
+    fn evaluate_rule<E: Environment>(&mut self, rule: &EgressRule, facts: &mut Facts<'_, E>) -> Option<Reason> {
         if let Some(reason) = rule.caller_and_time(facts) {
             return Some(reason);
         }

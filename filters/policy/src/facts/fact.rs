@@ -33,7 +33,7 @@ impl Fact {
         Fact::text(if value { b"true" } else { b"false" })
     }
 
-    /// An object: it is present, and equal to nothing.
+    /// An object: it is present, but equals no value.
     pub fn object() -> Fact {
         Fact { values: SmallVec::new(), is_there: true }
     }
@@ -71,7 +71,7 @@ fn number_text(number: f64) -> String {
     }
 }
 
-#[cfg(any(test, feature = "wire"))]
+#[cfg(any(test, feature = "json-facts"))]
 impl FactTree for &serde_json::Value {
     fn field(&self, name: &str) -> Option<Self> {
         self.get(name)

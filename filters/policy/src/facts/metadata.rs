@@ -1,8 +1,8 @@
 //! Envoy's dynamic metadata in its serialised form: `envoy.config.core.v3.Metadata`, whose `filter_metadata` holds a
 //! `google.protobuf.Struct` for each namespace. Only the values that a policy asks for are copied.
 //!
-//! Envoy could also return a single value, but in that form a number is eight bytes, and so is a text of eight bytes:
-//! only the whole message tells them apart.
+//! Envoy could also return a single value, but in that form, a number cannot be distinguished from a text of eight
+//! bytes: only the whole message distinguishes them.
 
 use super::fact::{Fact, FactTree};
 use super::place::FactPlace;

@@ -1,7 +1,7 @@
-//! Facts about a request that an earlier filter found out: claims of a token that it verified, and any other dynamic
-//! metadata that it left. A client cannot write them: no header is ever one.
+//! Facts about a request from earlier filters: claims of a token that a filter has verified, and any other dynamic
+//! metadata that a filter has stored. A client cannot write them, because headers are never facts.
 //!
-//! A policy asks for a fixed set of facts, which is known when it loads. They are numbered, and those of a request are
+//! A policy reads a fixed set of facts, which is known when it loads. They are numbered, and those of a request are
 //! read together, the first time that a rule or a key needs one of them: see [`crate::Environment::facts`].
 
 mod fact;

@@ -74,7 +74,7 @@ impl<'n> FactParts<'n> {
     /// Takes the bytes of a [`FactName`].
     pub fn of(name: &'n [u8]) -> FactParts<'n> {
         let (kind, rest) = name.split_first().unwrap_or((&CLAIM, &[]));
-        // They were made from valid texts.
+        // The bytes were made from valid UTF-8.
         let rest = std::str::from_utf8(rest).unwrap_or_default();
         match (*kind, rest.split_once('\0')) {
             (METADATA, Some((namespace, path))) => FactParts::Metadata { namespace, path: path.split('\0').collect() },

@@ -1,4 +1,4 @@
-//! Where a fact is to be found.
+//! The place of a fact in the dynamic metadata.
 
 use super::fact::{Fact, FactTree};
 use super::name::FactParts;
@@ -16,7 +16,7 @@ object! {
 
 /// The namespace of Envoy's JWT filter.
 const DEFAULT_NAMESPACE: &str = "envoy.filters.http.jwt_authn";
-/// Where Istio lets it leave the claims.
+/// Where Istio configures it to store the claims.
 const DEFAULT_FIELD: &str = "payload";
 
 impl Default for ClaimsDocument {
@@ -25,7 +25,7 @@ impl Default for ClaimsDocument {
     }
 }
 
-/// Where a fact is to be found.
+/// The place of a fact in the dynamic metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FactPlace {
     /// The namespace in the dynamic metadata.
@@ -37,7 +37,7 @@ pub struct FactPlace {
 }
 
 impl FactPlace {
-    /// Of the fact whose [`crate::facts::FactName`] has these bytes.
+    /// The place of the fact whose [`crate::facts::FactName`] has these bytes.
     pub(crate) fn new(name: &[u8], claims: &ClaimsDocument) -> FactPlace {
         match FactParts::of(name) {
             FactParts::Metadata { namespace, path } => {

@@ -1,9 +1,10 @@
-//! What a policy shows beside its counters: which version is in use, how full the slot tables are, the states of the
-//! breakers, and the current shares of the variants.
+//! The gauges of a policy: which version is in use, how full the slot tables are, the states of the breakers, and the
+//! current weights of the variants.
 //!
-//! A gauge belongs to the whole proxy, and all workers know the same values, so only one of them writes. A lease in the
-//! shared state, renewed at every update, says which one. When its holder has been silent for [`PATIENCE`], the next
-//! worker that tries takes over. A policy that was replaced (its listener may drain for minutes) does not write.
+//! A gauge belongs to the whole proxy, and all workers know the same values, so only one worker writes. The one that
+//! holds the lease in the shared state does, and renews the lease at each update. If it has not renewed the lease for
+//! [`PATIENCE`], the next worker that tries takes over. A policy that was replaced does not write, although its
+//! listener may drain for minutes.
 
 use std::hash::Hasher;
 
@@ -13,58 +14,61 @@ use crate::environment::{Environment, Timestamp};
 use crate::metrics::{MOST_RULES, metric_name};
 use crate::module::Runs;
 use crate::policy::Policy;
+use crate::rate_limits::{RateLimits, Slots};
 use crate::section::Section;
 use crate::state::{Change, Key, Unavailable};
 
 /// The key of the lease.
 const LEASE: Key<'_> = Key::Named("gauges");
 
-/// What a plugin says of its policy.
+/// The gauges about a policy as a whole.
 const POLICY: [&str; 3] = ["policy_hash", "policy_generation", "policy_loaded_timestamp_seconds"];
 
-/// What a limit with a key says of its table.
+/// The gauges about the table of a limit with a key.
 const KEYS: [&str; 2] = ["rate_limit_keys_used", "rate_limit_keys_capacity"];
 
-/// How long the holder of the lease may be silent, in nanoseconds.
+/// How long a lease is valid without being renewed, in nanoseconds.
 const PATIENCE: u64 = 3_000_000_000;
 
-/// The number of sets of the slot tables that are read in one update, of all limits together: about 0.4 ms.
-const SETS_A_LOOK: u32 = 256;
+/// The number of sets that one update reads, in the slot tables of all limits together. This takes about 0.4 ms.
+const SETS_A_REFRESH: usize = 256;
 
-/// The hash of a policy's text: the low 48 bits of its SipHash-1-3, so that every system can represent it exactly as a
-/// number. The text is what the proxy hands over, byte for byte, white space included.
+/// The hash of a policy's text: the low 48 bits of its SipHash-1-3, which every system can represent exactly as a number.
+/// The text consists of the bytes that the proxy passes, including white space.
 pub fn text_hash(json: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(json);
     hasher.finish() & ((1 << 48) - 1)
 }
 
-/// The gauges of one policy at work in one worker.
+/// The gauges of one policy in one worker.
 #[derive(Debug)]
 pub struct Gauges {
     hash: u64,
-    /// Tells this worker from the others.
+    /// Identifies this worker.
     worker: u64,
     names: Vec<Box<str>>,
-    /// One for each slot table.
+    /// One count for each slot table.
     counts: Vec<BusyKeyCount>,
-    /// The limit whose sets are read next.
+    /// Positions in `counts`, ordered by the sizes of the tables, the smallest first.
+    order: Vec<usize>,
+    /// The position in `order` of the table that is read next.
     next: usize,
 }
 
-/// How far the count of one limit's busy keys has come.
+/// The progress of counting one limit's busy keys.
 #[derive(Clone, Copy, Debug, Default)]
 struct BusyKeyCount {
-    /// Sets read in this round, and the keys in them.
+    /// The number of sets that have been read in this round.
     sets: u32,
     keys: u64,
-    /// The keys of the round before; `None`: there was none yet.
+    /// The number of keys in the previous round, if there was one.
     before: Option<u64>,
 }
 
 impl BusyKeyCount {
-    /// The keys in all `sets`: those counted in this round, plus the last round's share for the sets that it has not
-    /// reached yet.
+    /// The number of keys in all `sets`: those counted in this round, plus an estimate, from the previous round, for the
+    /// sets that have not been read yet.
     fn keys(&self, sets: u32) -> u64 {
         let (read, sets) = (u64::from(self.sets), u64::from(sets.max(1)));
         match self.before {
@@ -72,9 +76,23 @@ impl BusyKeyCount {
             None => self.keys * sets / read.max(1),
         }
     }
+
+    /// Reads the next sets of `table`: at most `share`, and not beyond the end of this round. Returns their number.
+    fn read(&mut self, table: &Slots<'_>, share: usize, now: Timestamp, environment: &mut impl Environment) -> usize {
+        let mut read = 0;
+        while read < share && self.sets < table.sets() {
+            self.keys += table.busy_keys(self.sets, now, environment);
+            self.sets += 1;
+            read += 1;
+        }
+        if self.sets >= table.sets() {
+            *self = BusyKeyCount { sets: 0, keys: 0, before: Some(self.keys) };
+        }
+        read
+    }
 }
 
-/// What the state has under [`LEASE`].
+/// The value under [`LEASE`] in the shared state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lease {
     /// The hash of the policy in use.
@@ -103,22 +121,25 @@ impl Lease {
         bytes
     }
 
-    /// A step back of the clock ends a lease too, because its age is then unknown.
+    /// Whether the lease has expired. It also expires when the clock steps back, because its age is then unknown.
     fn is_over(&self, now: u64) -> bool {
         now.checked_sub(self.renewed).is_none_or(|age| age > PATIENCE)
     }
 }
 
 impl Gauges {
-    /// The gauges of `policy`, whose text has the hash `hash` and which runs under the name `plugin`. From now on this
-    /// is the policy in use.
+    /// The gauges of `policy`, which becomes the policy in use. `hash` is the hash of its text, `plugin` the name of the
+    /// plugin.
     pub fn new<M: Runs>(policy: &Policy<M>, plugin: &str, hash: u64, environment: &mut impl Environment) -> Gauges {
         let mut names = Vec::from(POLICY.map(|gauge| metric_name(gauge, &[("plugin", plugin)])));
-        let mut counts = 0;
+        let (mut sets, mut order): (Vec<u32>, Vec<usize>) = (Vec::new(), Vec::new());
         if let Some(limits) = policy.rate_limits().filter(|_| M::MODULE.runs(Section::RateLimits)) {
             for table in limits.tables().take(MOST_RULES) {
                 names.extend(KEYS.map(|gauge| metric_name(gauge, &[("rule", table.name)])));
-                counts += 1;
+                // There are few tables, and a library's sort would make the module larger.
+                let larger = order.partition_point(|place| sets.get(*place) <= Some(&table.sets()));
+                order.insert(larger, sets.len());
+                sets.push(table.sets());
             }
         }
         if M::MODULE.owns_route_header() {
@@ -129,15 +150,10 @@ impl Gauges {
             let variants = canaries.iter().flat_map(|c| c.variants().map(move |variant| weight(c.name(), variant)));
             names.extend(variants.take(MOST_RULES));
         }
-        let gauges = Gauges {
-            hash,
-            worker: environment.random(),
-            names,
-            counts: vec![BusyKeyCount::default(); counts],
-            next: 0,
-        };
+        let counts = vec![BusyKeyCount::default(); sets.len()];
+        let gauges = Gauges { hash, worker: environment.random(), names, counts, order, next: 0 };
         let Timestamp(now) = environment.now();
-        // Without the shared state no gauge is written.
+        // If the shared state fails, no gauge is written.
         let _: Result<(), Unavailable> = environment.update(LEASE, |old, new| match Lease::read(old) {
             Some(lease) if lease.hash == hash => Change::Refuse(()),
             lease => {
@@ -148,19 +164,21 @@ impl Gauges {
         gauges
     }
 
-    /// The gauges' names, in the order of the numbers that [`Gauges::look`] reports: those of `POLICY`, for each limit those
-    /// of `KEYS`, then `breaker_state` and `variant_weight`. Of limits, breakers and variants the first thousand each.
+    /// The gauges' names; [`Gauges::refresh`] reports positions in this list. The gauges of the policy come first, then
+    /// those of each limit's table, then `breaker_state` and `variant_weight`. Of limits, breakers and variants, only the
+    /// first thousand have gauges.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
     }
 
-    /// The lease with which this policy is the one in use and this worker writes the gauges.
+    /// A lease that makes this policy the one in use and this worker the one that writes the gauges.
     fn taken(&self, before: Option<Lease>, now: u64) -> Lease {
         let generation = before.map_or(0, |before| before.generation).saturating_add(1);
         Lease { hash: self.hash, generation, loaded: now, worker: self.worker, renewed: now }
     }
 
-    /// The lease, renewed, when this worker's turn has come; otherwise `None`. A free lease is taken.
+    /// Renews the lease if this worker holds it, or if it has expired. `None` if another worker holds it. If the expired
+    /// lease is that of another policy, the result is `None` too, and this worker writes from the next update on.
     fn renew(&self, now: u64, environment: &mut impl Environment) -> Option<Lease> {
         let renewed = environment.update(LEASE, |old, new| {
             let lease = Lease::read(old);
@@ -171,7 +189,7 @@ impl Gauges {
                     (renewed, Some(renewed))
                 }
                 (_, Some(_)) => return Change::Refuse(None),
-                // The policy that replaced this one may have been withdrawn again.
+                // An expired lease of another policy is taken: that policy may have been removed again.
                 (Some(theirs), None) if !theirs.is_over(now) => return Change::Refuse(None),
                 (lease, None) => (self.taken(lease, now), None),
             };
@@ -181,13 +199,15 @@ impl Gauges {
         renewed.ok().flatten()
     }
 
-    /// Calls `tell` with the gauges' numbers and values, when this worker's turn has come: call it once a second.
-    /// Returns `false` when another worker writes.
+    /// Must be called once a second. If this worker writes the gauges, calls `tell` with the number and value of each
+    /// gauge; returns `false` if another worker does.
     ///
-    /// The busy keys of a limit are counted in parts: 256 sets of 16 slots at each update, for all limits together.
-    /// Until all sets have been read once, the number is extrapolated; after that each part is as old as a round takes:
-    /// a second for a capacity of 2,048 keys, half a minute for 65,536.
-    pub fn look<M: Runs>(
+    /// The busy keys of the limits are counted in parts: each update reads 256 sets of 16 slots, for all limits
+    /// together. Each limit gets the same share, and what a small table does not need goes to the larger ones. With more
+    /// than 256 limits, the limits take turns, one set each. Until all sets have been read once, the number is
+    /// extrapolated. Afterwards, a part of it can be as old as one round: for the only limit of a policy, one second
+    /// with a capacity of 2,048 keys and half a minute with 65,536.
+    pub fn refresh<M: Runs>(
         &mut self,
         policy: &Policy<M>,
         environment: &mut impl Environment,
@@ -226,26 +246,16 @@ impl Gauges {
     }
 
     /// Continues counting where the last update stopped.
-    fn count(&mut self, limits: &crate::rate_limits::RateLimits, now: Timestamp, environment: &mut impl Environment) {
-        let mut left = SETS_A_LOOK;
-        // Each limit at most once in an update, starting and ending where the last update stopped.
-        let round = limits.tables().take(MOST_RULES).enumerate();
-        let (before, after): (Vec<_>, Vec<_>) = round.partition(|(place, _)| *place < self.next);
-        for (place, table) in after.into_iter().chain(before) {
-            let Some(count) = self.counts.get_mut(place) else { break };
-            self.next = place;
-            let sets = table.sets();
-            let last = count.sets.saturating_add(left).min(sets);
-            for set in count.sets..last {
-                count.keys += table.busy_keys(set, now, environment);
-            }
-            left -= last - count.sets;
-            count.sets = last;
-            if last < sets {
-                break;
-            }
-            *count = BusyKeyCount { sets: 0, keys: 0, before: Some(count.keys) };
-            self.next = (place + 1) % self.counts.len().max(1);
+    fn count(&mut self, limits: &RateLimits, now: Timestamp, environment: &mut impl Environment) {
+        let tables: Vec<_> = limits.tables().take(MOST_RULES).collect();
+        let mut left = SETS_A_REFRESH;
+        // Each limit is read at most once in an update. The smallest table is first, so that the sets that it does not
+        // need go to the others. No share is empty, because there are at least as many sets left as limits.
+        for following in (1..=self.order.len().min(SETS_A_REFRESH)).rev() {
+            let Some(place) = self.order.get(self.next) else { break };
+            self.next = (self.next + 1) % self.order.len();
+            let (Some(table), Some(count)) = (tables.get(*place), self.counts.get_mut(*place)) else { break };
+            left -= count.read(table, left / following, now, environment);
         }
     }
 }

@@ -9,7 +9,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_700_000_000;
 
-/// A policy at work in one worker.
+/// A policy in one worker.
 struct Worker {
     policy: Policy<Suite>,
     gauges: Gauges,
@@ -35,13 +35,13 @@ fn worker(document: &Value, world: &mut World) -> Worker {
     Worker { policy, gauges }
 }
 
-/// What the worker tells at a second after [`START`]; `None`: nothing.
+/// The gauges that the worker writes `second` seconds after [`START`]; `None` if it does not write.
 fn look(worker: &mut Worker, world: &mut World, second: u64) -> Option<BTreeMap<String, u64>> {
     world.now = Timestamp((START + second) * SECOND);
     let names = worker.gauges.names().to_vec();
     let mut told = BTreeMap::new();
     let request = line(0, 200);
-    let is_ours = worker.gauges.look(&worker.policy, &mut request.environment(world), |place, value| {
+    let is_ours = worker.gauges.refresh(&worker.policy, &mut request.environment(world), |place, value| {
         assert_eq!(told.insert(names[place].to_string(), value), None, "each once");
     });
     assert!(!is_ours || told.len() == names.len());
@@ -72,7 +72,7 @@ fn a_policy_says_which_text_it_is_and_since_when() {
     let mut second = worker(&document, &mut world);
     let other = text_hash(document.to_string().as_bytes());
     assert_eq!(look(&mut second, &mut world, 2), expected(other, 2, START + 1));
-    // And back: a change is a change.
+    // Going back to the first policy is a change, too.
     let mut third = worker(&nothing(), &mut world);
     assert_eq!(look(&mut third, &mut world, 3), expected(hash, 3, START + 2));
 }
@@ -91,7 +91,7 @@ fn one_worker_tells_until_it_falls_silent() {
     let told = look(&mut another, &mut world, 8).unwrap();
     assert_eq!(told["penstock.policy_generation.plugin.shop_edge"], 1);
     assert!(look(&mut one, &mut world, 8).is_none());
-    // A clock that steps back does not silence everybody.
+    // When the clock steps back, a worker still writes.
     assert!(look(&mut one, &mut world, 0).is_some());
 }
 
@@ -125,17 +125,65 @@ fn busy_keys_are_counted_a_part_at_a_time_and_forgotten_keys_are_not() {
         }
         let used: Vec<u64> = figures.iter().map(|figures| figures["penstock.rate_limit_keys_used.rule.l"]).collect();
         assert!(used.iter().all(|used| (1000..2000).contains(used)), "{used:?}");
-        // After a whole round it is exact.
+        // After a whole round the number is exact.
         assert_eq!(used[looks as usize - 1], 1500, "{used:?}");
         assert_eq!(figures[0]["penstock.rate_limit_keys_capacity.rule.l"], capacity);
-        // A limit without a key has nothing that could fill up.
+        // A limit without a key has no table that could fill up.
         assert!(!figures[0].contains_key("penstock.rate_limit_keys_used.rule.one"));
-        // Buckets that are full again are nobody's.
+        // A bucket that is full again does not count as used.
         let mut used = 0;
         for second in 0..=2 * looks {
             used = look(&mut worker, &mut world, 3600 + second).unwrap()["penstock.rate_limit_keys_used.rule.l"];
         }
         assert_eq!(used, 0);
+    }
+}
+
+/// A policy with limits of these capacities, whose names are `l0`, `l1`, ….
+fn limits(capacities: impl IntoIterator<Item = u32>) -> Value {
+    let limit = |(i, capacity): (usize, u32)| json!({"name": format!("l{i}"), "key": [{"header": "x-user"}], "limit": {"requests": 2, "per": "2h"}, "capacity": capacity});
+    json!({"rateLimits": capacities.into_iter().enumerate().map(limit).collect::<Vec<_>>()})
+}
+
+/// The number of sets of each limit that have been read in the current round.
+fn read(worker: &Worker) -> Vec<u32> {
+    worker.gauges.counts.iter().map(|count| count.sets).collect()
+}
+
+#[test]
+fn small_tables_are_counted_at_each_update_beside_large_ones() {
+    // The small tables, the first, the last and one between them, have 8 sets each.
+    let capacities = [64, 65_536, 65_536, 65_536, 65_536, 64, 65_536, 65_536, 65_536, 65_536, 65_536, 65_536, 64];
+    let mut world = world();
+    let mut worker = worker(&limits(capacities), &mut world);
+    for second in 1..=4 {
+        let users = 5 * second;
+        for user in 0..users {
+            line(user, 200).decide(&worker.policy, &mut world);
+        }
+        let figures = look(&mut worker, &mut world, second as u64).unwrap();
+        for small in ["l0", "l5", "l12"] {
+            assert_eq!(figures[&format!("penstock.rate_limit_keys_used.rule.{small}")], users as u64, "{small}");
+        }
+        // The sets that the small tables do not need are shared among the others.
+        let large: Vec<u32> = read(&worker).into_iter().filter(|sets| *sets > 0).collect();
+        assert_eq!((large.len(), large.iter().sum::<u32>()), (10, second as u32 * (256 - 3 * 8)));
+        assert!(large.iter().all(|sets| sets.abs_diff(large[0]) <= second as u32), "{large:?}");
+    }
+}
+
+#[test]
+fn however_many_limits_there_are_an_update_reads_256_sets_and_each_limit_has_its_turn() {
+    for number in [200, 256, 257, 1000] {
+        let mut world = world();
+        let mut worker = worker(&limits(vec![8_000; number]), &mut world);
+        for second in 1..=10 {
+            look(&mut worker, &mut world, second).unwrap();
+            let read = read(&worker);
+            assert_eq!(u64::from(read.iter().sum::<u32>()), 256 * second);
+            let (least, most) = (read.iter().min().unwrap(), read.iter().max().unwrap());
+            assert!(most - least <= if number < 256 { second as u32 } else { 1 }, "{number}: {least} to {most}");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which conditions of an entry hold: the same comparisons as [`RequestMatch::holds`], one by one and with words.
+//! Which conditions of an entry hold: the same comparisons as [`RequestMatch::holds`], one by one, with a description of each.
 
 use super::request::RequestMatch;
 use super::text::{Condition, TextMatch};
@@ -18,7 +18,7 @@ pub struct ConditionVerdict {
 }
 
 impl RequestMatch {
-    /// Every condition with its verdict, in the order in which they are asked. All hold exactly when
+    /// Every condition with its verdict, in the order of evaluation. All hold exactly when
     /// [`RequestMatch::holds`] says so.
     pub fn verdicts(&self, request: &Request<'_>) -> Vec<ConditionVerdict> {
         let mut verdicts = Vec::new();
@@ -74,7 +74,7 @@ impl Condition {
     }
 
     /// The same for a field whose kind and name are `field`.
-    pub fn words_for(&self, field: &str) -> String {
+    fn words_for(&self, field: &str) -> String {
         let (is, text) = (if self.invert { "is not" } else { "is" }, &self.text);
         let words = match text {
             TextMatch::Exact(value) => format!("{is} {}", quoted(value)),

@@ -36,7 +36,7 @@ fn bad<T>(message: &'static str, help: impl Into<Option<String>>) -> Result<T, B
 }
 
 /// Whether `name` is a DNS name without trailing dot: labels with dots between them, each 1–63 of `[A-Za-z0-9_-]` without a
-/// hyphen at either end. One pass: egress asks for every request.
+/// hyphen at either end. It takes one pass, because egress calls it for every request.
 pub(crate) fn is_name(name: &[u8]) -> bool {
     // As if a dot came before: what is not allowed behind one is not allowed at the start.
     let (mut before, mut length) = (b'.', 0);
@@ -167,7 +167,7 @@ impl Decode for HostPattern {
 }
 
 /// The labels of a host name from the right, as stored by [`HostTrie`].
-pub fn labels_from_right(host: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn labels_from_right(host: &[u8]) -> impl Iterator<Item = &[u8]> {
     host.rsplit(|&b| b == b'.')
 }
 
@@ -207,7 +207,7 @@ impl Equivalent<LowerName> for AnyCase<'_> {
     }
 }
 
-/// Values by host pattern. One look-up finds an exact name; patterns with a star are found label by label.
+/// A map from host patterns to values. One look-up finds an exact name; patterns with a star are found label by label.
 #[derive(Clone, Debug)]
 pub struct HostTrie<T> {
     /// The number of each exact name. The code of one hash table serves all types of values.
@@ -237,7 +237,7 @@ impl<T> HostTrie<T> {
         self.values.get_mut(number as usize)
     }
 
-    /// Shows the value of every pattern that covers `host`, widest first.
+    /// Calls the function with the value of every pattern that covers `host`, widest first.
     pub fn covering<'t>(&'t self, host: &[u8], mut visit: impl FnMut(&'t T)) {
         if let Some(stars) = &self.stars {
             let mut lower = [0; MAX_NAME];

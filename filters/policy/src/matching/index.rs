@@ -1,11 +1,11 @@
-//! The index over `matches` entries: finds the first that holds without trying each.
+//! The index over `matches` entries: finds the first entry that matches a request without trying each of them.
 //!
-//! A decision tree built when the policy loads. Each inner node files its entries by one dimension (host, path,
-//! header, query parameter, cookie, method), the one that splits them into the smallest parts, and keeps those that
-//! do not constrain that dimension aside. A look-up follows the request's own values, so its cost grows with the
-//! request's labels, segments and headers and not with the number of entries. The index only narrows: every
-//! candidate is checked in full, so a fault in it could lose an entry but never invent one, and a property test
-//! compares it with the linear scan.
+//! It is a decision tree that is built when the policy loads. Each inner node groups its entries by one dimension (such
+//! as host, path, header or method): the one that splits them into the smallest groups. Entries without a condition on
+//! that dimension are kept in a group of their own. A look-up follows the request's values, so its cost depends on the
+//! number of the request's labels, segments and headers, and not on the number of entries. Every entry that the index
+//! finds is checked in full, so a bug in the index could miss an entry but never match a wrong one. A property test
+//! compares the index with a linear scan.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -22,10 +22,10 @@ use crate::trie::{ROOT, Trie};
 
 type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
-/// Up to here trying each entry is cheaper than another look-up.
+/// The largest number of entries for which trying each is cheaper than another look-up.
 const LEAF: usize = 8;
 
-/// The index over a list of entries; an entry's position in that list is its rank, the lowest wins.
+/// The index over a list of entries. An entry's rank is its position in that list. The lowest rank wins.
 #[derive(Debug)]
 pub struct Index {
     root: IndexNode,
@@ -33,24 +33,24 @@ pub struct Index {
 
 #[derive(Debug)]
 enum IndexNode {
-    /// Ranks in ascending order, each to be tried.
+    /// Ranks of entries, in ascending order. A look-up tries each of them.
     Leaf(Box<[u32]>),
     Split(Box<IndexSplit>),
 }
 
 #[derive(Debug)]
 struct IndexSplit {
-    /// The lowest rank below: nothing to find here once a lower one holds.
+    /// The lowest rank in this subtree. The subtree is skipped if an entry with a lower rank has matched.
     min: u32,
     by: DimensionTable,
-    /// What is filed, by the numbers in `by`.
+    /// The children: the numbers in `by` are their positions.
     below: Box<[IndexNode]>,
-    /// Entries that do not constrain this dimension.
+    /// Entries without a condition on this dimension.
     rest: IndexNode,
 }
 
-/// One dimension's table from values to the numbers of what is filed there. All of them are tries, so that the code of one
-/// hash table serves them all.
+/// One dimension's table from values to the numbers of children. All tables are tries, so that the module contains the
+/// code of only one hash table.
 #[derive(Debug)]
 enum DimensionTable {
     Host(HostTrie<u32>),
@@ -62,7 +62,7 @@ enum DimensionTable {
     Fact(FieldTrie),
 }
 
-/// Values of named fields: one level for the names, one for the values.
+/// The values of named fields: the first level of the trie has the names, the second the values.
 #[derive(Debug, Default)]
 struct FieldTrie {
     trie: Trie<u32>,
@@ -74,14 +74,14 @@ struct FieldTrie {
 impl Index {
     /// Builds the index over `entries`.
     pub fn new(entries: &[RequestMatch]) -> Index {
-        // Entries with several values are filed under each; nested, that could multiply. Past this many the rest
-        // stays in leaves: slower, still right.
+        // Entries with several values are filed under each; nested, that could multiply. Beyond this number, the rest
+        // stays in leaves, which are slower but correct.
         let mut budget = 64 * entries.len() + 1024;
         let ranks = (0..entries.len()).filter_map(|i| u32::try_from(i).ok()).collect();
         Index { root: build(entries, ranks, &Dimension::ALL, &mut budget) }
     }
 
-    /// The lowest rank whose entry holds for `request`; `entries` are those that the index was built over.
+    /// The lowest rank whose entry matches `request`. `entries` must be those that the index was built from.
     pub fn first(&self, entries: &[RequestMatch], request: &Request<'_>) -> Option<usize> {
         let mut best = u32::MAX;
         let mut tried = Tried::default();
@@ -91,7 +91,7 @@ impl Index {
         (best != u32::MAX).then_some(best as usize)
     }
 
-    /// The same, after the platform has been asked for facts if an entry that could win needs them.
+    /// As [`Index::first`], but first asks the platform for facts if an entry that could win needs them.
     pub(crate) fn first_asking(
         &self,
         entries: &[RequestMatch],
@@ -106,8 +106,8 @@ impl Index {
         self.first(entries, request)
     }
 
-    /// Calls `each` with the rank of every entry that holds for `request`, in no particular order, possibly more
-    /// than once.
+    /// Calls `each` with the rank of every entry that matches `request`: in no particular order, and possibly several
+    /// times with the same rank.
     pub fn each(&self, entries: &[RequestMatch], request: &Request<'_>, mut each: impl FnMut(usize)) {
         let mut never = u32::MAX;
         let mut tried = Tried::default();
@@ -120,20 +120,20 @@ impl Index {
     }
 }
 
-/// The entries that have been tried for one request. An entry with several values is filed under each, and a client can
-/// send a header with all of them.
+/// The entries that have been tried for one request. An entry with several values is stored under each of them, and a
+/// client can send all of them in one request.
 #[derive(Default)]
 struct Tried {
     count: usize,
-    /// A bit each, once there are many.
+    /// One bit for each entry; empty during the first tries.
     bits: Vec<u64>,
 }
 
 impl Tried {
-    /// So many entries are tried again rather than remembered.
+    /// The first tries are not recorded, because trying an entry again costs less.
     const FEW: usize = 64;
 
-    /// Whether the entry is to be tried; each is tried no more than twice.
+    /// Whether to try the entry: always among the first tries, and once afterwards.
     fn is_new(&mut self, rank: u32, entries: usize) -> bool {
         self.count += 1;
         if self.count <= Tried::FEW {
@@ -152,8 +152,8 @@ fn holds(entries: &[RequestMatch], rank: u32, request: &Request<'_>) -> bool {
     entries.get(rank as usize).is_some_and(|entry| entry.holds(request))
 }
 
-/// Walks every part of the tree that `request` leads to and that could beat `best`; `accept` ends a leaf and lowers
-/// `best`.
+/// Visits the parts of the tree that match `request` and can contain a lower rank than `best`. If `accept` returns
+/// `true` for a rank, that rank is the new `best`.
 fn visit(node: &IndexNode, request: &Request<'_>, best: &mut u32, accept: &mut dyn FnMut(u32) -> bool) {
     let split = match node {
         IndexNode::Leaf(ranks) => {
@@ -203,8 +203,8 @@ fn visit(node: &IndexNode, request: &Request<'_>, best: &mut u32, accept: &mut d
 }
 
 impl FieldTrie {
-    /// The number for the field `name` with one value, or for its being there at all: for entries whose condition is no
-    /// plain equality.
+    /// The number of the child for the field `name` with this value. Without a value: for the field with any value,
+    /// for entries whose condition is not a comparison with exact values.
     fn entry(&mut self, name: &[u8], value: Option<&[u8]>) -> Option<&mut Option<u32>> {
         if self.trie.child(ROOT, name).is_none() {
             self.filter.add(name);
@@ -213,8 +213,7 @@ impl FieldTrie {
         Some(&mut self.trie.slot([name].into_iter().chain(value))?.exact)
     }
 
-    /// Shows what is filed under each of the request's headers, everything once: a client may send a header a thousand
-    /// times.
+    /// Visits the children for the request's headers, each child once even if a client sends a header a thousand times.
     fn covering_headers(&self, headers: &[Header<'_>], visit: &mut dyn FnMut(&u32)) {
         let mut found: SmallVec<[u32; 8]> = SmallVec::new();
         for (name, value) in headers {
@@ -229,8 +228,8 @@ impl FieldTrie {
         found.iter().for_each(visit);
     }
 
-    /// Shows what is filed under the first value of each name: of those that the request has, or when they are fewer of
-    /// those that are filed here.
+    /// Visits the children for the first value of each name. It goes through the names of the request or through those
+    /// of the trie, whichever are fewer.
     fn covering_pairs<'a>(
         &self,
         pairs: Option<AskedPairs<'a>>,
@@ -256,12 +255,12 @@ impl FieldTrie {
         }
     }
 
-    /// Shows what is filed under each fact that the request has, everything once: it may have several values.
+    /// Visits the children for the request's facts, each child once: a fact may have several values.
     fn covering_facts(&self, request: &Request<'_>, visit: &mut dyn FnMut(&u32)) {
         let mut found: SmallVec<[u32; 8]> = SmallVec::new();
         for name in &self.names {
             let Some(fact) = request.fact(name).filter(|fact| fact.is_there()) else { continue };
-            // Nothing is filed under a value that no text has: what is there at all is shown in any case.
+            // A fact can be present without a text, so the entries for any value need a look-up of their own.
             self.each_below(name, &[], |number| found.push(*number));
             fact.values().for_each(|value| self.each_below(name, value, |number| found.push(*number)));
         }
@@ -270,7 +269,7 @@ impl FieldTrie {
         found.iter().for_each(visit);
     }
 
-    /// Shows what is filed under a field with this value, and what only under its name.
+    /// Visits the child for the field with this value, and the child for the field with any value.
     fn each_below(&self, name: &[u8], value: &[u8], mut visit: impl FnMut(&u32)) {
         let Some((field, present)) = self.trie.child(ROOT, name) else { return };
         present.exact.iter().for_each(&mut visit);
@@ -280,7 +279,7 @@ impl FieldTrie {
     }
 }
 
-/// What entries can be filed by.
+/// The dimensions by which entries can be grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dimension {
     Host,
@@ -304,7 +303,7 @@ impl Dimension {
     ];
 }
 
-/// One place of a dimension's table.
+/// One key of a dimension's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum DimensionKey<'e> {
     Host(&'e HostPattern),
@@ -315,7 +314,7 @@ enum DimensionKey<'e> {
     Present(&'e [u8]),
 }
 
-/// Where to file one entry in one dimension: under each of the keys, or aside when there is none.
+/// The keys under which one entry is stored in one dimension. Without a key, the entry goes into [`IndexSplit::rest`].
 fn keys<'e>(entry: &'e RequestMatch, dimension: Dimension, load: &Map<DimensionKey<'e>, u32>) -> Vec<DimensionKey<'e>> {
     let conditions = match dimension {
         Dimension::Host => {
@@ -328,7 +327,7 @@ fn keys<'e>(entry: &'e RequestMatch, dimension: Dimension, load: &Map<DimensionK
         Dimension::Cookie => &entry.cookies,
         Dimension::Fact => &entry.facts,
     };
-    // All conditions must hold, so any one of them may file the entry: the one that the fewest entries share.
+    // All conditions must hold, so the keys of one condition are enough: those that the fewest entries share.
     let shared = |key: &DimensionKey<'e>| load.get(key).copied().unwrap_or(0);
     conditions
         .iter()
@@ -343,7 +342,7 @@ fn path_key(path: &PathMatch) -> Option<DimensionKey<'_>> {
         PathMatch::Exact(path) => Some(DimensionKey::ExactPath(path)),
         PathMatch::Prefix(prefix) => Some(DimensionKey::PathPrefix(prefix)),
         PathMatch::Regex(regex) => {
-            // Only whole segments of the literal: `/v[0-9]` begins with `/v`, which is no segment.
+            // Only whole segments of the literal: `/v[0-9]` begins with `/v`, which is not a whole segment.
             let literal = regex.literal_prefix();
             let end = literal.iter().rposition(|&b| b == b'/')?;
             literal.first().filter(|&&b| b == b'/')?;
@@ -363,7 +362,7 @@ fn condition_keys(condition: &Condition) -> Vec<DimensionKey<'_>> {
     }
 }
 
-/// How many entries have each key among all their conditions in this dimension.
+/// For each key of this dimension, the number of entries with a condition that has the key.
 fn load<'e>(entries: &'e [RequestMatch], ranks: &[u32], dimension: Dimension) -> Map<DimensionKey<'e>, u32> {
     let mut load = Map::default();
     let mut count = |key| *load.entry(key).or_default() += 1;
@@ -379,8 +378,7 @@ fn load<'e>(entries: &'e [RequestMatch], ranks: &[u32], dimension: Dimension) ->
     load
 }
 
-/// The expected number of entries to try after a split: each is tried when a request has its key, and those without
-/// a key always.
+/// The expected number of entries to try after a split: those without a key, and those that have the request's key.
 fn cost(entries: &[RequestMatch], ranks: &[u32], dimension: Dimension, load: &Map<DimensionKey<'_>, u32>) -> usize {
     let (mut rest, mut widest) = (0, 0);
     for entry in ranks.iter().filter_map(|&rank| entries.get(rank as usize)) {
@@ -448,7 +446,7 @@ fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], bu
     IndexNode::Split(Box::new(IndexSplit { min, by, below, rest }))
 }
 
-/// The place of the number for `key`; `None` when the key is not of this dimension.
+/// The place for the number of `key`'s child. `None` if the key belongs to another dimension.
 fn place<'t>(by: &'t mut DimensionTable, key: DimensionKey<'_>) -> Option<&'t mut Option<u32>> {
     match (by, key) {
         (DimensionTable::Host(trie), DimensionKey::Host(pattern)) => trie.entry(pattern),

@@ -1,7 +1,7 @@
-//! Matching: what `matches` means, and the index that finds the entry without trying each.
+//! Evaluates `matches`, with an index that finds the matching entry without trying each.
 
+mod document;
 mod explain;
-mod facts;
 mod host;
 mod index;
 mod path;
@@ -10,16 +10,17 @@ mod request;
 mod text;
 mod value_set;
 
+#[cfg(feature = "schema")]
+pub(crate) use document::PairName;
+pub(crate) use document::PathMatchDocument;
+pub use document::{ClaimCondition, HeaderCondition, MetadataCondition, PairCondition, PathMatchType, TextMatchType};
 pub use explain::ConditionVerdict;
-pub use facts::{ClaimCondition, MetadataCondition};
 pub(crate) use host::is_name;
 pub use host::{BadHost, HostPattern, HostSet, HostTrie};
 pub use index::Index;
-pub use path::{PathMatch, PathMatchType, PathTrie};
+pub use path::{PathMatch, PathTrie};
 pub(crate) use regex::{Answers, Asked, Expressions};
 pub use regex::{BadRegex, LONGEST_VALUE, Regex, Substring};
 pub use request::RequestMatch;
-#[cfg(feature = "schema")]
-pub(crate) use text::PairName;
-pub use text::{Condition, HeaderCondition, PairCondition, TextMatch, TextMatchType};
+pub use text::{Condition, TextMatch};
 pub use value_set::ValueSet;

@@ -1,4 +1,4 @@
-//! `rateLimits` as written.
+//! The section `rateLimits` of the document.
 
 use std::time::Duration;
 
@@ -124,7 +124,11 @@ impl Cost {
         }
         if self.response_header.is_some() {
             if self.header.is_some() {
-                return problem("header", "is given beside `responseHeader`", "keep one: either says the cost");
+                return problem(
+                    "header",
+                    "cannot be combined with `responseHeader`",
+                    "keep one: each of them defines the cost",
+                );
             }
             if self.default.0 != 1 {
                 return problem("default", "has no meaning with `responseHeader`", "write `reserve`");
@@ -137,7 +141,7 @@ impl Cost {
         true
     }
 
-    /// The cost of a request when nothing else says one.
+    /// The cost of a request, unless another one is given.
     pub(super) fn beforehand(&self) -> u32 {
         self.reserve.unwrap_or(self.default).0
     }
@@ -212,7 +216,7 @@ object! {
 }
 
 /// The body of a refusal without a body of its own.
-pub(super) const DEFAULT_BODY: &str = "rate limit exceeded\n";
+const DEFAULT_BODY: &str = "rate limit exceeded\n";
 
 impl Default for RefusalDocument {
     fn default() -> Self {
@@ -236,7 +240,7 @@ impl RefusalDocument {
         let headers = at.field("headers");
         for (i, header) in self.headers.iter().enumerate() {
             if &*header.name.0 == "retry-after" {
-                let help = "leave it out: every refusal carries it, computed".to_owned();
+                let help = "leave it out: every refusal has it, with the computed value".to_owned();
                 cx.problem_at(&headers.index(i).field("name"), "retry-after is written by the limit itself", help);
                 fine = false;
             }
@@ -290,7 +294,7 @@ impl LimitDocument {
             (
                 unit(self.limit.per.0).is_none(),
                 limit.field("per"),
-                "is no unit of a rate-limit service",
+                "is not a unit of a rate-limit service",
                 "use 1s, 1m, 1h or 24h",
             ),
             (

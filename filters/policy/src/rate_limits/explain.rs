@@ -1,4 +1,4 @@
-//! Notes for `explain`: what a limit read and did.
+//! Notes for `explain`: what a limit read, and what it decided.
 
 use std::time::Duration;
 

@@ -182,7 +182,7 @@ impl KeyHasher {
     /// The bucket of all requests without a key.
     pub(super) fn missing(salt: Salt) -> Fingerprint {
         let mut hasher = KeyHasher::new(salt);
-        // No part is longer than the largest `u32`.
+        // No part is longer than `u32::MAX`.
         hasher.0.write_u64(u64::MAX);
         hasher.finish()
     }

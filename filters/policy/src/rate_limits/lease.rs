@@ -1,4 +1,4 @@
-//! Leases: what a worker has taken from a bucket in advance, to spend without asking the shared state.
+//! Leases: requests that a worker has taken from a bucket in advance, and then lets pass without an update of the shared state.
 //!
 //! While a bucket is far from its edge, a worker whose requests keep coming for one key takes several requests' worth at
 //! once. The bucket's slot counts them as *leased*: they count against the burst like requests that have passed, and nothing
@@ -15,37 +15,37 @@
 use super::taken::Fingerprint;
 use crate::timestamp::Timestamp;
 
-/// A lease is one part in so many of what the bucket has left.
+/// The divisor: a lease is this fraction of the requests that the bucket has left.
 const SHARE: u32 = 64;
 
-/// The most requests in a lease; more would save next to nothing.
+/// The maximum number of requests in a lease; more would save very little.
 pub(super) const MOST: u32 = 64;
 
-/// A lease of fewer is not worth it: the bucket is near its edge.
+/// A lease of fewer requests is not made, because the bucket is nearly empty.
 const LEAST: u32 = 8;
 
-/// How long a worker spends from a lease.
+/// How long a worker may use a lease.
 const LIFE: u64 = 2_000_000_000;
 
-/// After this without another lease all of a set are void. Longer than [`LIFE`], as workers' clocks are read at different times.
+/// When a set has had no new lease for this time, all its leases are void. It is longer than [`LIFE`], because workers read their clocks at different times.
 pub(super) const VOID: u64 = 2 * LIFE;
 
-/// A key whose requests come no further apart is worth a lease.
+/// The maximum time between the requests of a key for which a lease is made.
 const HOT: u64 = 100_000_000;
 
-/// Leases of one worker at one time.
+/// The maximum number of leases of one worker at one time.
 const PLACES: usize = 256;
 
-/// How many requests to lease of a bucket that would let so many more pass.
+/// How many requests to lease from a bucket that would let `left` more requests pass.
 pub(super) fn size(remaining: u32) -> u32 {
     let size = (remaining / SHARE).min(MOST);
     if size < LEAST { 0 } else { size }
 }
 
-/// Requests that were taken in advance.
+/// The requests that were taken in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BucketLease {
-    /// Of the set when they were taken.
+    /// The epoch of the set when they were taken.
     pub(super) epoch: u64,
     at: Timestamp,
     pub(super) taken: u32,
@@ -67,42 +67,42 @@ impl BucketLease {
     }
 }
 
-/// What a worker knows of one bucket.
+/// What a worker knows about one bucket.
 #[derive(Clone, Copy, Debug, Default)]
 struct LeasePlace {
-    /// The limit's number, counted from 1; 0: nothing is known.
+    /// The limit's number, counted from 1; 0 when nothing is known.
     limit: u32,
     key: Fingerprint,
-    /// When it was last decided by the shared state.
+    /// When the shared state last decided a request of this key.
     seen: Timestamp,
     lease: Option<BucketLease>,
 }
 
-/// How a worker stands to a bucket that it is about to ask the shared state about.
+/// What a worker should do about leases in its next update of a bucket.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Standing {
-    /// A lease to report.
+    /// The lease to report.
     pub(super) lease: Option<BucketLease>,
-    /// Whether another is worth it.
+    /// Whether to take another lease.
     pub(super) wants: bool,
 }
 
-/// The leases of one worker. Places are given by the key; a key whose place another's lease has is decided by the shared state.
+/// The leases of one worker, in slots that are chosen by the key. If the slot has the lease of another key, the shared state decides.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    /// None where leases are off.
+    /// Empty when leases are off.
     places: Vec<LeasePlace>,
 }
 
 impl Leases {
-    /// None, and none to come unless `is_on`.
+    /// No leases; later ones are only taken if `is_on`.
     pub(crate) fn new(is_on: bool) -> Leases {
-        // Made here, not by the first request.
+        // Allocated here, and not by the first request.
         Leases { places: if is_on { vec![LeasePlace::default(); PLACES] } else { Vec::new() } }
     }
 
     fn place(&mut self, limit: u32, key: Fingerprint) -> Option<&mut LeasePlace> {
-        // The upper bits of the hash tell sets apart, these the places; limits of one key have other places.
+        // The upper bits of the hash choose the set, these bits the slot; limits with the same key use different slots.
         let at = (key.print as usize).wrapping_add(limit as usize) % PLACES;
         self.places.get_mut(at).filter(|place| place.limit == limit + 1 && place.key == key)
     }
@@ -123,21 +123,21 @@ impl Leases {
         self.paying(limit, key, cost, now).map(|lease| lease.left -= cost).is_some()
     }
 
-    /// The request that was just paid for is refused after all.
+    /// Takes back the last payment, because the request is refused after all.
     pub(super) fn unspend(&mut self, limit: u32, key: Fingerprint, cost: u32) {
         if let Some(lease) = self.place(limit, key).and_then(|place| place.lease.as_mut()) {
             lease.left = lease.left.saturating_add(cost).min(lease.taken);
         }
     }
 
-    /// How the worker stands to a bucket.
+    /// What the worker should do about leases in its next update of a bucket.
     pub(super) fn standing(&mut self, limit: u32, key: Fingerprint, now: Timestamp) -> Standing {
         let Some(place) = self.place(limit, key) else { return Standing::default() };
         let is_hot = now.0.checked_sub(place.seen.0).is_some_and(|ago| ago < HOT);
         Standing { lease: place.lease, wants: is_hot || place.lease.is_some_and(|lease| lease.lives(now)) }
     }
 
-    /// The shared state has decided: whatever lease there was has been reported, and this one was taken.
+    /// Called after the shared state has decided: the old lease was reported, and this one was taken.
     pub(super) fn decided(&mut self, limit: u32, key: Fingerprint, now: Timestamp, lease: Option<BucketLease>) {
         let at = (key.print as usize).wrapping_add(limit as usize) % PLACES;
         if let Some(place) = self.places.get_mut(at)
@@ -147,7 +147,7 @@ impl Leases {
         }
     }
 
-    /// All leases, to report them: none is left.
+    /// Removes and returns all leases, so that they can be reported.
     pub(super) fn take(&mut self) -> Vec<(u32, Fingerprint, BucketLease)> {
         let places = self.places.iter_mut();
         places.filter_map(|place| Some((place.limit.checked_sub(1)?, place.key, place.lease.take()?))).collect()

@@ -20,14 +20,14 @@ use crate::request::Request;
 use crate::section::Section;
 use crate::state::{Key, Table, Tables};
 
-/// Keys for each set: half of its slots, so that a set is seldom full before the table is. With as many busy keys as
+/// Keys for each set: half of its slots, so that a set is rarely full before the table is. With as many busy keys as
 /// `capacity` says, 99.9 % of them have a slot of their own; with half as many, all but one in a million.
 const KEYS_IN_A_SET: u32 = (WAYS / 2) as u32;
 
 /// One limit, ready to apply.
 #[derive(Debug)]
 pub(super) struct Limit {
-    /// Its place in the document.
+    /// Its position in the document.
     pub(super) number: u32,
     pub(super) name: Box<str>,
     pub(super) key: Box<[KeyPart]>,
@@ -42,14 +42,14 @@ pub(super) struct Limit {
     pub(super) global: Option<Global>,
     pub(super) refusal: LimitRefusal,
     pub(super) quota: Quota,
-    /// Whether workers may take from it in advance: not where a client is told what is left, nor where something is given back
-    /// after a request has gone on.
+    /// Whether workers may take requests from it in advance: not if clients get quota headers, and not if costs are
+    /// corrected after the response.
     pub(super) may_lease: bool,
     /// The counters, in the order of [`LimitCount`].
     counters: Metric,
 }
 
-/// What a limit counts.
+/// The counters of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitCount {
     /// The request passed this limit, and all others.

@@ -27,7 +27,7 @@ pub(super) struct LocalCheck<'a> {
     /// The bucket after the request, once its cost was taken.
     pub(super) debt: Debt,
     pub(super) verdict: Verdict,
-    /// Whether a lease has paid.
+    /// Whether a lease has paid for the request.
     is_leased: bool,
 }
 
@@ -55,7 +55,7 @@ impl<'a> LocalCheck<'a> {
 
     /// Decides without taking anything. If the request passes, the value that was read may be out of date, which
     /// [`LocalCheck::take`] finds out.
-    fn look(&mut self, now: Timestamp, environment: &mut impl Environment) {
+    fn check(&mut self, now: Timestamp, environment: &mut impl Environment) {
         self.decide(Pay::Later, now, environment);
     }
 
@@ -121,7 +121,7 @@ impl<'a> LocalCheck<'a> {
             Change::Replace((bucket, verdict, None))
         });
         if limit.may_lease && pay == Pay::Now {
-            // Where the state fails nobody knows whether a lease was reported: it ends by itself.
+            // If the state fails, it is unknown whether a lease was reported: it then expires by itself.
             let lease = decided.ok().and_then(|(.., lease)| lease);
             environment.worker().leases.decided(limit.number, key, now, lease);
         }
@@ -149,7 +149,7 @@ impl<'a> LocalCheck<'a> {
         Taken { key: self.key, cost: self.cost, shared: self.shared, before: self.before, at }
     }
 
-    /// What quota headers say about it.
+    /// The values for the quota headers.
     fn left(&self) -> Left {
         let Limit { rate, quota, .. } = self.limit;
         (quota.kind != QuotaHeaders::Off).then(|| (rate.remaining(self.debt), rate.until_full(self.debt)))
@@ -182,7 +182,7 @@ pub(super) fn take_all(
         return only.take(now, environment, effects);
     }
     for check in &mut *checks {
-        check.look(now, environment);
+        check.check(now, environment);
     }
     if checks.iter().any(LocalCheck::stops) {
         return;

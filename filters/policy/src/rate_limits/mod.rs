@@ -26,7 +26,7 @@ mod rate;
 mod service;
 mod set;
 mod settle;
-mod settlement;
+pub(crate) mod settlement;
 mod taken;
 mod verdict;
 
@@ -136,7 +136,7 @@ impl RateLimits {
         limits.iter().filter_map(|limit| limit.cost.header()).for_each(|name| names.headers.add(name.as_bytes()));
         let has_services = !services.is_empty();
         if has_services {
-            // What they refuse is given back to local limits.
+            // What a service refuses is returned to the local limits.
             limits.iter_mut().for_each(|limit| limit.may_lease = false);
         }
         let dropped_headers = has_services.then(|| metrics.add(Section::RateLimits, "_service", &["headersDropped"]));
@@ -176,12 +176,12 @@ impl RateLimits {
         Ok(())
     }
 
-    /// Whether any of them may be taken from in advance.
+    /// Whether workers may take requests from any of the limits in advance.
     pub(crate) fn may_lease(&self) -> bool {
         self.limits.iter().any(|limit| limit.may_lease)
     }
 
-    /// Gives back what the worker has taken in advance and not spent.
+    /// Returns the requests that the worker has taken in advance and not used.
     pub(crate) fn return_leases(&self, environment: &mut impl Environment) {
         let leases = environment.worker().leases.take();
         if leases.is_empty() {

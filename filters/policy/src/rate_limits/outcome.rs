@@ -21,7 +21,7 @@ pub(crate) struct LimitsOutcome<'a> {
 }
 
 impl<'a> LimitsOutcome<'a> {
-    /// Records a refusal, which is not enforced if the limit is in Shadow; `wait` in nanoseconds.
+    /// Records a refusal, which is not enforced if the limit is in Shadow; `wait` is in nanoseconds.
     pub(super) fn refused_by(&mut self, limit: &'a Limit, reason: Reason, wait: Option<u64>) {
         let rule = &*limit.name;
         match limit.mode {

@@ -25,7 +25,7 @@ pub(super) struct Reserved {
 #[derive(Clone, Debug)]
 pub struct Pending {
     remote: Vec<RemoteCheck>,
-    /// The services to ask, in this order.
+    /// The services to call, in this order.
     services: SmallVec<[u32; 1]>,
     replies: SmallVec<[RlsReply; 1]>,
     /// The local limits' checks.

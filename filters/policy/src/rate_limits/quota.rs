@@ -1,11 +1,11 @@
-//! The response headers that tell a client what it has left.
+//! The response headers that tell a client its remaining quota.
 
 use std::fmt::Write;
 
 use super::document::QuotaHeaders;
 use super::rate;
 
-/// What one limit says of itself: the part that never changes, written once, and which headers carry it.
+/// The part of a limit's quota headers that never changes, and which headers contain it.
 #[derive(Debug)]
 pub(super) struct Quota {
     pub(super) kind: QuotaHeaders,
@@ -44,12 +44,12 @@ impl Quota {
 pub(super) struct LimitState<'a> {
     pub(super) quota: &'a Quota,
     pub(super) remaining: u32,
-    /// Seconds until the whole burst is there again.
+    /// Seconds until the bucket is full again.
     pub(super) reset: u64,
 }
 
-/// Appends the headers of all limits that have any. The IETF's are lists with an item for each limit; draft 03 has room
-/// for one, the limit with the least left, and lists the policies of all.
+/// Appends the headers of all limits that have any. The IETF's headers are lists with an item for each limit. Those of
+/// draft 03 describe one limit, the one with the least quota left, and list the policies of all.
 pub(super) fn write(left: &[LimitState<'_>], push: &mut dyn FnMut(&'static str, String)) {
     let of = |kind: QuotaHeaders| left.iter().filter(move |left| left.quota.kind == kind);
     let policies = |kind: QuotaHeaders| {

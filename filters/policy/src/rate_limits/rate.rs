@@ -19,7 +19,7 @@ use crate::timestamp::Timestamp;
 /// The time until a bucket is full again, in ticks of its [`Rate`].
 pub(super) type Debt = u128;
 
-/// How fast a bucket fills, and how much it holds.
+/// The rate at which a bucket is refilled, and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rate {
     /// The cost of one request, in ticks: p.
@@ -40,7 +40,7 @@ impl Rate {
         Rate { interval: (per / divisor).max(1), ticks: ticks.max(1), burst }
     }
 
-    /// Whether a rate can have these numbers.
+    /// Whether these numbers are valid for a rate.
     pub(super) fn is_one(&self) -> bool {
         self.interval > 0 && self.ticks > 0 && self.burst > 0
     }
@@ -105,8 +105,8 @@ pub(super) fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(1_000_000_000)
 }
 
-/// Steps back of the clock up to this size are waited for: workers do not read it at the same time, and what one of
-/// them wrote "later" must not be drained twice. A larger step is taken as the new time.
+/// If the clock is behind the last write by up to this time, the last write's time is used: workers do not read the
+/// clock at the same moment, and a debt must not be drained twice. If it is further behind, its time is used.
 const PATIENCE: u64 = 1_000_000_000;
 
 /// The time of the decision, and the time that has passed, for a state that was written at `base`.

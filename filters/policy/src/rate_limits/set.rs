@@ -31,7 +31,7 @@ const OWED: usize = DEBT + 4;
 #[cfg(test)]
 const HEADER: usize = EPOCH + 8;
 
-/// Where the time of the last lease is, and where the epoch.
+/// The positions of the time of the last lease, and of the epoch.
 const LEASED_AT: usize = 8 + 8 + 4 + 4;
 const EPOCH: usize = LEASED_AT + 8;
 
@@ -62,7 +62,7 @@ impl Bucket {
         self.debt + rate.price(self.leased)
     }
 
-    /// The same with its worker's lease reported, if `set`, which it is in, still knows that; and whether it does.
+    /// The same bucket after its worker's lease was reported, if the lease is still valid in `set`; and whether it is.
     pub(super) fn with_reported(self, lease: Option<BucketLease>, set: &Advanced, rate: &Rate) -> (Bucket, bool) {
         match lease.filter(|lease| lease.epoch == set.epoch && self.at.is_some() && !self.is_shared()) {
             Some(lease) => {
@@ -73,7 +73,7 @@ impl Bucket {
         }
     }
 
-    /// The same with so many requests leased.
+    /// The same bucket with this number of requests leased.
     pub(super) fn with_leased(self, requests: u32) -> Bucket {
         Bucket { leased: self.leased.saturating_add(requests), ..self }
     }
@@ -104,14 +104,15 @@ pub(super) struct Advanced {
     /// Keys with a slot of their own.
     keys: usize,
     print: u64,
-    /// Where it begins in the new bytes, and the time that it is at.
+    /// Where it begins in the new bytes, and its time.
     start: usize,
     base: Timestamp,
     /// A lease of another epoch is void.
     pub(super) epoch: u64,
-    /// Whether the set must be written even if nothing is taken from it. The clock has stepped back: else time would stand
-    /// still until it is where it was. The rate has changed: else the set would go on draining at the old one. Leases are void:
-    /// else they would never drain.
+    /// Whether the set must be written even if nothing is taken from it. The clock has stepped back: otherwise nothing
+    /// would drain until it reaches the old time again. The rate has changed: otherwise the set would still drain at
+    /// the old rate.
+    /// Leases are void: otherwise they would never drain.
     pub(super) must_write: bool,
 }
 
@@ -131,7 +132,7 @@ impl Advanced {
         self.overflow.unwrap_or(Bucket { at: None, print: OVERFLOW, debt: 0, leased: 0 })
     }
 
-    /// Begins another epoch in `set`, the bytes that [`advance`] wrote.
+    /// Starts the next epoch in `set`, the bytes that [`advance`] wrote.
     #[cold]
     fn end_leases(&mut self, set: &mut [u8]) {
         self.must_write = true;
@@ -180,7 +181,7 @@ impl<'a> SetView<'a> {
         rate.is_one().then_some(SetView { base: Timestamp(u64::from_le_bytes(*base)), rate, leased_at, epoch, slots })
     }
 
-    /// Whether its leases are over at the time `base`.
+    /// Whether its leases have expired at the time `base`.
     fn is_void(&self, base: Timestamp) -> bool {
         base.0.checked_sub(self.leased_at).is_none_or(|ago| ago >= lease::VOID)
     }

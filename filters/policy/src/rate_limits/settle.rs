@@ -8,8 +8,8 @@ use crate::environment::{Environment, Timestamp};
 use crate::state::{Change, Unavailable};
 
 impl Taken {
-    /// Settles the real cost of the request: gives back what was too much, or takes the rest, even if the bucket has
-    /// less. Later requests then wait longer.
+    /// Settles the actual cost of the request: returns the excess, or takes the rest, even if the bucket has less.
+    /// Later requests then wait longer.
     pub(super) fn settle(&self, limit: &Limit, cost: u32, now: Timestamp, environment: &mut impl Environment) {
         let rate = &limit.rate;
         if cost <= self.cost {
@@ -50,7 +50,7 @@ impl Taken {
 }
 
 impl Limit {
-    /// Reports a lease: what was spent is owed from now on, the rest is free again.
+    /// Reports a lease: its used requests become debt, and the rest is returned.
     pub(super) fn report(
         &self,
         key: Fingerprint,
@@ -59,7 +59,7 @@ impl Limit {
         environment: &mut impl Environment,
     ) {
         let rate = &self.rate;
-        // Where the state is lost so is the lease; and void leases end by themselves.
+        // If the state was lost, the lease is lost too; void leases expire by themselves.
         let _: Result<(), Unavailable> = environment.update(self.set_of(key), |old, new| {
             let set = set::advance(old, rate, now, key.print, new);
             let (bucket, has_reported) = set.bucket().with_reported(Some(lease), &set, rate);

@@ -1,4 +1,4 @@
-//! The section as written, and the checks across its fields.
+//! The section of the document, and the checks of its fields against each other.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl RouteRuleDocument {
             ("failover", self.failover.is_some()),
         ];
         for (field, _) in beside.into_iter().filter(|(_, given)| *given) {
-            let help = "take it out: a redirected request goes to no upstream".to_owned();
+            let help = "remove it: a redirected request goes to no upstream".to_owned();
             cx.problem_at(&at.field(field), "has no meaning beside `redirect`", help);
             fine = false;
         }
@@ -108,7 +108,7 @@ impl RouteRuleDocument {
             let help = "change the scheme, the host, the port or the path".to_owned();
             cx.problem_at(
                 &at.field("redirect"),
-                format!("leads {which} back to itself: the client would ask for ever"),
+                format!("leads {which} back to itself: the client would never stop"),
                 help,
             );
             fine = false;
@@ -123,7 +123,7 @@ impl RouteRuleDocument {
             let at = at.field("failover");
             if self.canary.is_some() {
                 let help = "leave it out, and give the canary a `rollback`".to_owned();
-                cx.problem_at(&at, "watches a route, and the rule has none: a canary decides", help);
+                cx.problem_at(&at, "watches a route, but the rule has none: its canary chooses the route", help);
                 fine = false;
             }
             if self.route.as_ref() == Some(&failover.route) {
@@ -150,7 +150,7 @@ impl RouteRuleDocument {
             && per_try > timeout
         {
             let retries = at.field("retries");
-            let help = "a try cannot outlast the rule's `timeout`: make it shorter".to_owned();
+            let help = "an attempt cannot take longer than the rule's `timeout`: make it shorter".to_owned();
             cx.problem_at(&retries.field("perTryTimeout"), "is longer than the timeout", help);
             fine = false;
         }

@@ -54,7 +54,7 @@ impl HeaderChanges {
             let Some((first_list, first)) = seen.insert(name, (list, index)) else { continue };
             let list_at = at.field(list);
             let message = format!("changes `{}`, as {first_list}[{first}] does", name.0);
-            cx.problem_at(&list_at.index(index), message, "say once what becomes of a header".to_owned());
+            cx.problem_at(&list_at.index(index), message, "change each header only once".to_owned());
             fine = false;
         }
         fine

@@ -358,7 +358,7 @@ fn mistakes_are_explained_with_path_and_remedy() {
         ),
         (
             r#"{"rules":[{"name":"a","route":"a","requestHeaders":{"set":[{"name":":path","value":"/"}]}}]}"#,
-            "requestHeaders.set[0].name: \":path\": cannot be named as a header",
+            "requestHeaders.set[0].name: \":path\": cannot be used as a header",
         ),
         (r#"{"default":""}"#, "routes.default: \"\": is not a route name"),
     ] {

@@ -30,7 +30,7 @@ pub fn objects() -> Vec<Object> {
 }
 
 fn whole(definitions: &mut Definitions) -> Value {
-    let root = crate::policy_document::describe(definitions);
+    let root = objects::whole(definitions);
     let mut schema = Map::new();
     schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     schema.insert("$id".to_owned(), ID.into());
@@ -56,7 +56,7 @@ mod tests {
         let schema = whole(&mut definitions);
         assert!(definitions.known().len() > 20, "{}", definitions.known().len());
         for (key, known) in definitions.known() {
-            let object = if key == crate::policy_document::KEY { &schema } else { &schema["$defs"][key] };
+            let object = if key == objects::WHOLE { &schema } else { &schema["$defs"][key] };
             let mut described: Vec<&String> = object["properties"].as_object().unwrap().keys().collect();
             let mut known: Vec<&String> = known.iter().collect();
             described.sort();

@@ -3,51 +3,48 @@
 use serde_json::{Value, json};
 
 use super::definitions::{Definitions, Describe, Field};
-use crate::canaries::{Stickiness, StickinessList};
-use crate::document::{Decode, HeaderName, Name, NonEmpty};
-use crate::egress::EgressPath;
-use crate::matching::{
-    ClaimCondition, HeaderCondition, MetadataCondition, PairCondition, PairName, PathMatch, PathMatchType,
-    TextMatchType,
-};
+use crate::canaries::{CanaryDocument, Stickiness, StickinessList};
+use crate::document::{Decode, HeaderName, Name, Named, NonEmpty};
+use crate::egress::EgressDocument;
+use crate::matching::{ClaimCondition, HeaderCondition, MetadataCondition, PairCondition, PairName, TextMatchType};
+use crate::policy_document::PolicyDocument;
+use crate::rate_limits::LimitDocument;
+use crate::routes::RoutesDocument;
+use crate::settings::Settings;
+
+/// The name of the whole document.
+pub(super) const WHOLE: &str = "policy";
+
+/// The schema of the whole document, a reference.
+pub(super) fn whole(schema: &mut Definitions) -> Value {
+    let doc = "A Penstock policy. All sections are optional, and run in this order.";
+    schema.object::<PolicyDocument>(WHOLE, doc, |schema| {
+        vec![
+            schema.field::<Option<Settings>>("settings", "Settings for all sections."),
+            schema.field::<Option<EgressDocument>>(
+                "egress",
+                "An allowlist for outgoing requests. Everything else is denied.",
+            ),
+            schema.field::<Option<Named<LimitDocument>>>(
+                "rateLimits",
+                "Rate limits. A request must pass every limit that applies to it.",
+            ),
+            schema.field::<Option<RoutesDocument>>(
+                "routes",
+                "Rules that choose the route. The first rule that matches is used.",
+            ),
+            schema.field::<Option<Named<CanaryDocument>>>(
+                "canaries",
+                "Canaries. The first one that matches chooses a variant, unless a rule of `routes` has chosen a route.",
+            ),
+        ]
+    })
+}
 
 impl Describe for StickinessList {
     fn describe(schema: &mut Definitions) -> Value {
         let one = Stickiness::describe(schema);
         json!({"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]})
-    }
-}
-
-impl Describe for PathMatch {
-    fn describe(schema: &mut Definitions) -> Value {
-        let doc = "A condition on the path.";
-        schema.object_with::<Self>(
-            "matching.PathMatch",
-            doc,
-            |schema| {
-                vec![
-                    schema.field::<PathMatchType>("type", "How the path is compared.").or(&PathMatchType::PathPrefix),
-                    schema.field::<String>(
-                        "value",
-                        "The path in normal form, beginning with a slash, or with type RegularExpression an \
-                         expression (RE2 syntax, for the whole path of up to 8 KiB).",
-                    ),
-                ]
-            },
-            json!({
-                "if": {"properties": {"type": {"const": "RegularExpression"}}, "required": ["type"]},
-                "else": {"properties": {"value": {
-                    "pattern": r#"^/[!-"$->@-~]*$"#,
-                    "not": {"pattern": r"//|/\.\.?(/|$)|%2[fF]"},
-                }}},
-            }),
-        )
-    }
-}
-
-impl Describe for EgressPath {
-    fn describe(schema: &mut Definitions) -> Value {
-        PathMatch::describe(schema)
     }
 }
 

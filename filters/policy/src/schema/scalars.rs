@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::definitions::{Definitions, Describe};
 use crate::breaker::Percentile;
 use crate::canaries::{CookieAge, CookieName, CookiePath};
+use crate::cidr::Cidr;
 use crate::document::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteHeader, RouteName,
     WritableHeaderName,
 };
-use crate::egress::{CallerPattern, Cidr, EgressHost, FilterStateKey, RuleText, TrustDomain, UpgradeProtocol};
+use crate::egress::{CallerPattern, EgressHost, FilterStateKey, RuleText, TrustDomain, UpgradeProtocol};
 use crate::matching::{HostPattern, PairName};
 use crate::routes::{Hostname, NewPath, RedirectStatus, RetryOn};
 use crate::timestamp::Timestamp;
@@ -75,7 +76,7 @@ scalars! {
     });
     FilterStateKey, "filterStateKey" => json!({
         "title": "filter state",
-        "description": "The name of a filter state object: 1 to 253 letters, digits and signs of ASCII.",
+        "description": "The name of a filter state object: 1 to 253 visible ASCII characters.",
         "type": "string", "pattern": "^[!-~]{1,253}$",
     });
     RuleText, "text" => json!({
@@ -85,7 +86,7 @@ scalars! {
     });
     RouteName, "routeName" => json!({
         "title": "route name",
-        "description": "The value of the route header: 1 to 253 letters, digits and signs of ASCII, no spaces.",
+        "description": "The value of the route header: 1 to 253 visible ASCII characters, no spaces.",
         "type": "string", "pattern": "^[!-~]{1,253}$",
     });
     HeaderName, "headerName", |name| (&*name.0).into() => json!({

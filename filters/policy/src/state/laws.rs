@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::{Change, Key, State, Table, Unavailable};
 
-/// A store that two workers on one thread share.
+/// One store that two workers on the same thread use.
 #[derive(Debug)]
 pub struct SharedStore<S>(Rc<RefCell<S>>);
 
@@ -36,7 +36,7 @@ impl<S: State> State for SharedStore<S> {
     }
 }
 
-/// The tables that the laws use.
+/// The tables that the tests use.
 fn tables() -> [Table; 3] {
     [(0xa, 8), (0xb, 1), (0xc, 100_000)].map(|(identity, slots)| {
         let number = u32::try_from(identity - 0xa).unwrap_or(0);
@@ -53,7 +53,7 @@ fn put(state: &mut impl State, key: Key<'_>, value: &[u8]) {
 }
 
 fn get(state: &mut impl State, key: Key<'_>) -> Vec<u8> {
-    // No test writes this key.
+    // On a failure returns the error's text, which no test writes as a value.
     state.read(key, <[u8]>::to_vec).unwrap_or_else(|error| error.to_string().into_bytes())
 }
 
@@ -70,7 +70,7 @@ fn add(state: &mut impl State, key: Key<'_>) -> u64 {
     added.unwrap_or(0)
 }
 
-/// Asserts every law. `workers` returns two workers on a new store of a policy with these tables.
+/// Asserts every law. `workers` must return two workers that use one new store, which has the given tables.
 pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
     let [few, one, many] = tables();
     let mut start = || workers(&[few, one, many]);
@@ -93,7 +93,7 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         assert_eq!(get(&mut other, key), b"", "{key:?}");
     }
 
-    // Each key has a value of its own, of any length, and the other worker sees it.
+    // Each key has its own value, of any length, and the other worker sees it.
     let value = |i: usize| vec![u8::try_from(i).unwrap_or(0); i * 90 + 1];
     for (i, key) in keys.into_iter().enumerate() {
         put(&mut one_worker, key, &value(i));
@@ -103,7 +103,7 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         assert_eq!(get(&mut other, key), value(i), "{key:?}");
     }
 
-    // What is appended to the buffer is only stored by a replacement.
+    // The content of the buffer is only stored if the answer is `Replace`.
     for key in keys {
         let before = get(&mut one_worker, key);
         for change in [Change::Keep(1), Change::Refuse(2)] {
@@ -135,8 +135,8 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         }
     }
 
-    // A replacement replaces exactly the value on which its answer is based: no update is lost, and each sum is given
-    // once.
+    // A replacement replaces exactly the value on which its answer is based: no update is lost, and no sum is returned
+    // twice.
     for key in keys {
         let [mut one_worker, mut other] = start();
         let mut dice = 7_u64;
@@ -153,7 +153,7 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         assert_eq!(number(&get(&mut other, key)), 2_000, "{key:?}");
     }
 
-    // Many values at once, more than any worker caches.
+    // More values than any worker caches.
     let [mut one_worker, mut other] = start();
     for index in 0..5_000 {
         put(&mut one_worker, Key::Slot(many, index), &index.to_le_bytes());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Change, Key, State, Unavailable};
 
-/// A store that one worker has for itself.
+/// A store with a single worker.
 #[derive(Clone, Debug, Default)]
 pub struct MapState {
     named: HashMap<String, Vec<u8>>,
@@ -20,7 +20,7 @@ impl MapState {
         .map_or(&[], Vec::as_slice)
     }
 
-    /// The number of values, and the bytes in them.
+    /// The number of values, and their total size in bytes.
     pub fn size(&self) -> (usize, usize) {
         let values = || self.named.values().chain(self.slots.values());
         (values().count(), values().map(Vec::len).sum())

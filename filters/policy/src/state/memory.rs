@@ -1,7 +1,8 @@
-//! A store in the memory of the process, for bodies whose workers are threads: no lock is shared by all of them.
+//! A store in the memory of the process, for the native body, whose workers are threads. No lock is shared by all of
+//! them.
 //!
-//! Values are spread over shards, each with a lock of its own that is held for one small computation. A plugin's memory
-//! is freed with its last policy, a limit's or breaker's memory with the last policy that has it.
+//! Values are spread over shards. Each has its own lock, which is held for one small computation. A plugin's memory is
+//! freed with its last policy, and the memory of a limit or breaker with the last policy that contains it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
@@ -11,26 +12,26 @@ use rustc_hash::FxBuildHasher;
 
 use super::{Change, Key, State, Table, Unavailable};
 
-/// The most shards of a map of values.
+/// The maximum number of shards of a table.
 const SHARDS: usize = 64;
 
 /// Values under keys of the kind `K`.
 #[derive(Debug)]
 struct Values<K> {
-    /// Made when the first value is asked for: a policy may have 100,000 limits of which few are ever used.
+    /// Created when it is first used, because a policy may have 100,000 limits of which few are ever used.
     shards: OnceLock<Box<[Mutex<Shard<K>>]>>,
-    /// How many shards there are to be.
+    /// The number of shards to create.
     count: usize,
 }
 
 #[derive(Debug)]
 struct Shard<K> {
     values: HashMap<K, Vec<u8>, FxBuildHasher>,
-    /// The buffer for the next value; it is swapped with the old one.
+    /// The buffer for the next value. It is swapped with the old value.
     spare: Vec<u8>,
 }
 
-/// A value changes by one swap, so it is valid even if a thread panicked.
+/// Ignores that a thread panicked while it held the lock: values are only changed by a swap, so they are still valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -48,7 +49,7 @@ impl<K: Hash + Eq> Values<K> {
     }
 
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<MutexGuard<'_, Shard<K>>> {
-        // The upper half of the hash: the map inside uses the lower bits.
+        // Uses the upper half of the hash, because the map inside the shard uses the lower bits.
         let hash = FxBuildHasher.hash_one(key) >> 32;
         let shards = self.shards();
         shards.get(usize::try_from(hash).unwrap_or(0) % shards.len().max(1)).map(lock)
@@ -119,12 +120,12 @@ impl From<&SlotIndex> for SlotIndex {
 #[derive(Debug)]
 pub struct Memory {
     named: Values<Box<str>>,
-    /// The tables of all living policies, by identity.
+    /// The tables of all policies that still exist, by identity.
     tables: Mutex<HashMap<u64, Weak<Values<SlotIndex>>>>,
 }
 
 impl Memory {
-    /// The memory of the plugin `instance`: the same one while any policy of it lives.
+    /// The memory of the plugin `instance`. It is the same one as long as any policy of the plugin exists.
     pub fn of(instance: &[u8]) -> Arc<Memory> {
         static ALL: Mutex<Option<HashMap<Vec<u8>, Weak<Memory>>>> = Mutex::new(None);
         let mut all = lock(&ALL);
@@ -138,7 +139,7 @@ impl Memory {
         memory
     }
 
-    /// A memory of its own that is not shared.
+    /// A new memory, which no plugin shares.
     pub fn new() -> Memory {
         Memory { named: Values::new(1), tables: Mutex::default() }
     }
@@ -160,7 +161,7 @@ impl Memory {
         MemoryState { memory: Arc::clone(self), tables }
     }
 
-    /// The number of tables of all living policies.
+    /// The number of tables of all policies that still exist.
     pub fn tables(&self) -> usize {
         lock(&self.tables).values().filter(|values| values.strong_count() > 0).count()
     }
@@ -230,29 +231,99 @@ mod tests {
         shared::<MemoryState>();
     }
 
+    fn count(old: &[u8]) -> u64 {
+        old.try_into().map_or(0, u64::from_le_bytes)
+    }
+
+    fn add(state: &mut MemoryState, key: Key<'_>) {
+        let added = state.update(key, |old, new| {
+            new.extend((count(old) + 1).to_le_bytes());
+            Change::Replace(())
+        });
+        assert_eq!(added, Ok(()));
+    }
+
+    /// The number of concurrent threads, and of the updates of each. With Miri they are few, because it runs the same
+    /// threads in many orders.
+    #[cfg(not(target_arch = "wasm32"))]
+    const RACES: [(u32, u32); 3] =
+        if cfg!(miri) { [(1, 4), (2, 8), (3, 8)] } else { [(1, 10_000), (2, 10_000), (4, 10_000)] };
+
     #[cfg(not(target_arch = "wasm32"))]
     #[test]
     fn threads_that_race_lose_no_update() {
         let tables = [table(1, 4)];
-        let state = Arc::new(Memory::new()).open(&tables);
-        let count = |old: &[u8]| old.try_into().map_or(0, u64::from_le_bytes);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                let mut state = state.clone();
-                scope.spawn(move || {
-                    for i in 0..10_000 {
-                        let added = state.update(Key::Slot(tables[0], i % 4), |old, new| {
-                            new.extend((count(old) + 1).to_le_bytes());
-                            Change::Replace(())
-                        });
-                        assert_eq!(added, Ok(()));
-                    }
-                });
-            }
-        });
-        let mut state = state;
-        let sum: u64 = (0..4).map(|i| state.read(Key::Slot(tables[0], i), count).unwrap()).sum();
-        assert_eq!(sum, 40_000);
+        for (threads, each) in RACES {
+            let mut state = Arc::new(Memory::new()).open(&tables);
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    let mut state = state.clone();
+                    scope.spawn(move || (0..each).for_each(|i| add(&mut state, Key::Slot(tables[0], i % 4))));
+                }
+            });
+            let sum: u64 = (0..4).map(|i| state.read(Key::Slot(tables[0], i), count).unwrap()).sum();
+            assert_eq!(sum, u64::from(threads * each));
+        }
+    }
+
+    /// Each thread loads its own policies while others still use an older one, as in a reload.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[test]
+    fn threads_that_load_policies_while_others_count_lose_no_update() {
+        let shared = table(1, 4);
+        for (threads, each) in RACES {
+            let memory = Arc::new(Memory::new());
+            let mut first = memory.open(&[shared]);
+            std::thread::scope(|scope| {
+                for thread in 0..threads {
+                    let memory = &memory;
+                    let mut old = first.clone();
+                    scope.spawn(move || {
+                        for i in 0..each / 2 {
+                            let own = Table { number: 1, ..table(u64::from(2 + thread), 1) };
+                            let mut new = memory.open(&[shared, own]);
+                            add(&mut new, Key::Slot(shared, i % 4));
+                            add(&mut new, Key::Slot(own, 0));
+                            // No other policy has had this table since the last one was dropped.
+                            assert_eq!(new.read(Key::Slot(own, 0), count), Ok(1));
+                            add(&mut old, Key::Slot(shared, i % 4));
+                        }
+                    });
+                }
+            });
+            let sum: u64 = (0..4).map(|i| first.read(Key::Slot(shared, i), count).unwrap()).sum();
+            assert_eq!((sum, memory.tables()), (u64::from(threads * each), 1));
+            drop(first);
+            assert_eq!(memory.tables(), 0);
+        }
+    }
+
+    /// All policies of a plugin that exist at the same time share one memory, in whatever order threads load and drop
+    /// them.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[test]
+    fn threads_that_load_a_plugin_at_once_share_its_memory() {
+        let name = b"a plugin that many threads load";
+        for (threads, each) in RACES {
+            let barrier = std::sync::Barrier::new(threads as usize);
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        for _ in 0..each.min(500) {
+                            let memory = Memory::of(name);
+                            add(&mut memory.open(&[]), Key::Named("k"));
+                            barrier.wait();
+                            let sum = memory.open(&[]).read(Key::Named("k"), count);
+                            assert_eq!(sum, Ok(u64::from(threads)));
+                            barrier.wait();
+                            drop(memory);
+                            // After the last thread has dropped it, the next round starts with an empty memory.
+                            barrier.wait();
+                        }
+                    });
+                }
+            });
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The state that decisions share: of limits, breakers, gauges and warnings. One trait stores it.
+//! The state that requests and workers share: of limits, breakers, gauges and warnings. The trait [`State`] stores it.
 //!
-//! The seam is [`State::update`], after `StateStore::measure_and_replace` of the crate `governor`: the engine passes a
-//! pure function from the old value to the new one, and the store applies it atomically. Versions, guesses, retries,
-//! caches and locks are the store's own. The module `laws` tests every implementation: [`Memory`] here, the proxy's
-//! shared data in the wasm modules, and the map of a replay.
+//! Its central method is [`State::update`], modelled on `StateStore::measure_and_replace` of the crate `governor`: the
+//! engine passes a pure function from the old value to the new one, and the store applies it atomically. How a store does
+//! that, with versions, retries, caches or locks, is its own matter. The module `laws` tests every implementation:
+//! [`Memory`] here, the proxy's shared data in the wasm modules, and the map of a replay.
 
 #[cfg(any(test, feature = "laws"))]
 pub mod laws;
@@ -17,7 +17,7 @@ use siphasher::sip::SipHasher13;
 pub use map::MapState;
 pub use memory::{Memory, MemoryState};
 
-/// The key of a value. Keys belong to one plugin: a store keeps those of different plugins apart.
+/// The key of a value. A store keeps the values of different plugins separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key<'a> {
     /// A named value; there are only a few such names.
@@ -27,14 +27,14 @@ pub enum Key<'a> {
 }
 
 /// A numbered range of values that belongs to one limit or breaker. It needs no memory until it is used. When no policy
-/// has it any more, its memory goes to later tables.
+/// contains it any more, its memory is available to later tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
-    /// Tables with the same identity are the same table, whichever policy they come from.
+    /// Tables of different policies that have the same identity are the same table.
     pub identity: u64,
     /// Its position in [`Policy::tables`](crate::Policy::tables).
     pub number: u32,
-    /// The most values that it has.
+    /// The maximum number of values.
     pub slots: u32,
 }
 
@@ -70,7 +70,7 @@ pub enum Change<T> {
     Replace(T),
 }
 
-/// The store cannot read or write: a proxy without shared data, or with other writers that never stop.
+/// The store cannot read or write: the proxy has no shared data, or other writers were faster in every attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the state cannot be read or written")]
 pub struct Unavailable;
@@ -92,11 +92,11 @@ pub struct Unavailable;
 /// assert_eq!(store.read(Key::Named("requests"), <[u8]>::to_vec), Ok(vec![3]));
 /// ```
 pub trait State {
-    /// Calls `change` with the value under `key`, empty if there is none, and does what it returns. `change` appends
-    /// the new value to its buffer, for the case that it returns [`Change::Replace`].
+    /// Calls `change` with the value under `key`, or an empty one if there is none, and applies the result. `change`
+    /// appends the new value to its buffer if it returns [`Change::Replace`].
     ///
-    /// `change` must depend on its argument alone: it runs again if the value has changed in the meantime, and only its
-    /// last result counts. It must not use the store itself.
+    /// `change` must depend only on its argument: it is called again if the value has changed in the meantime, and only
+    /// its last result counts. It must not use the store.
     ///
     /// # Errors
     /// When the store fails; it is then unknown whether the value was replaced.
@@ -106,8 +106,8 @@ pub trait State {
         change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
     ) -> Result<T, Unavailable>;
 
-    /// Calls `read` with the current value under `key`, empty if there is none. For values that are only read: nothing
-    /// is cached for a later update.
+    /// Calls `read` with the current value under `key`, or an empty one if there is none. This is for values that are
+    /// not updated afterwards: nothing is cached for a later update.
     ///
     /// # Errors
     /// When the store fails.

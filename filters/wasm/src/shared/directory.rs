@@ -1,7 +1,8 @@
-//! Where each table is stored: shared data has no delete, so the places of tables that are gone are given to new ones.
+//! Where each table is stored: shared data cannot be deleted, so the places of former tables are reused for new ones.
 //!
-//! All values of a plugin's tables have one numbering, and the *directory*, one value of the shared data, says which table has
-//! which numbers. Nobody coordinates the workers: each reads the directory when it first uses a policy's tables, and whoever
+//! All values of a plugin's tables are numbered together, and the *directory*, one value of the shared data, records
+//! which table has which numbers. Nobody coordinates the workers: each reads the directory when it first uses a
+//! policy's tables, and whoever
 //! comes first writes what is missing. After that the place is known, and the directory is asked only once a second.
 //!
 //! Nobody says either when a policy has gone: it may be deciding its last requests in some worker while its listener drains,
@@ -14,10 +15,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TableEntry {
     identity: u64,
-    /// The first of its numbers, and how many there are.
+    /// Its first number, and how many numbers it has.
     start: u32,
     slots: u32,
-    /// The last generation in which a policy had it.
+    /// The last generation in which a policy used it.
     generation: u32,
 }
 
@@ -30,12 +31,12 @@ pub(super) struct Directory {
     entries: Vec<TableEntry>,
 }
 
-/// Whether the tables of others may be displaced.
+/// Whether this policy may replace the tables of other policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Displacement {
-    /// Of a policy that comes: those that were left behind make room.
+    /// For a new policy: it replaces the tables that no policy uses any more.
     Arrives,
-    /// Of a policy that has been displaced: behind all others.
+    /// For a policy whose tables were replaced: it gets places after all others.
     Returns,
 }
 
@@ -71,7 +72,7 @@ impl Directory {
         }
     }
 
-    /// Where the tables begin, each given by identity and number of slots; `None` unless all are there.
+    /// The first number of each of these tables, given by identity and number of slots; `None` unless all exist.
     pub(super) fn find(&self, tables: &[(u64, u32)]) -> Option<Vec<u32>> {
         let mut known: Vec<(u64, u32, u32)> = self.entries.iter().map(|e| (e.identity, e.slots, e.start)).collect();
         known.sort_unstable();
@@ -82,7 +83,7 @@ impl Directory {
         tables.iter().map(find).collect()
     }
 
-    /// Makes room for the tables of a policy, and brings them up to the current generation. Whether the directory has changed.
+    /// Assigns places to the tables of a policy, and marks them with the current generation. Returns whether the directory has changed.
     pub(super) fn claim(&mut self, tables: &[(u64, u32)], claim: Displacement) -> bool {
         let mut wanted: Vec<(u64, u32)> = tables.to_vec();
         wanted.sort_unstable();
@@ -127,7 +128,7 @@ impl Directory {
                 from = next.end().unwrap_or(u32::MAX);
                 at += 1;
             }
-            // With 2²⁰ sets in a policy and a handful of generations there are always numbers left.
+            // A policy has at most 2²⁰ sets, and there are only a few generations, so the numbers never run out.
             if from.checked_add(slots).is_none() {
                 continue;
             }
@@ -137,7 +138,7 @@ impl Directory {
         }
     }
 
-    /// How many numbers have been given out, to the last one.
+    /// The number after the last one in use.
     #[cfg(test)]
     pub(super) fn extent(&self) -> u32 {
         self.entries.last().and_then(|last| last.end()).unwrap_or(0)

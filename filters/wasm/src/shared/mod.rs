@@ -1,8 +1,8 @@
-//! The state that policies share, in the host's shared data; and what this worker remembers of it.
+//! The state that policies share, in the host's shared data, and this worker's copies of values.
 //!
-//! A read makes the host call back into the module for memory, so it costs about three times a write. What the worker
-//! last saw is therefore kept here, and a write is based on that: when nobody else wrote in between it succeeds, else
-//! the host refuses it and the value is read.
+//! A read makes the host call back into the module for memory, so it costs about three times as much as a write.
+//! Therefore the worker keeps the values that it read or wrote last, and bases the next write on them: if no other
+//! worker has written in between, the write succeeds; otherwise the host refuses it, and the value is read.
 //!
 //! A write needs the token of the value that it replaces, but the host does not tell the token that a write creates.
 //! It can be foretold: proxy-wasm-cpp-host (`src/shared_data.cc`) numbers the writes of the whole process, all keys and
@@ -25,16 +25,16 @@ use crate::abi::{self, Status};
 use crate::memory::{self, HostBuffer};
 pub(crate) use tables::SharedState;
 
-/// Values that a worker remembers, each in a place that its key gives: 2¹⁰ of up to [`LARGEST`] bytes.
+/// The number of values that a worker remembers, each in a slot chosen by its key: 2¹⁰ of up to [`LARGEST`] bytes.
 const PLACES: usize = 1024;
 
 /// Larger values are not remembered. With [`PLACES`] this bounds the memory of a worker to about half a MiB.
 const LARGEST: usize = 512;
 
-/// A token that no value has: the host counts up from 1, so it gets here once in 2³² writes.
+/// A token that no value has: the host counts up from 1, and reaches it once in 2³² writes.
 const NEVER: u32 = u32::MAX;
 
-/// How often guesses must have been right lately to be worth a call; see [`Store::is_worth_trying`].
+/// The score of recent guesses from which on a guess is worth a call; see [`Store::is_worth_trying`].
 const CONFIDENT: u8 = 4;
 const MOST_CONFIDENT: u8 = 8;
 
@@ -42,16 +42,16 @@ const MOST_CONFIDENT: u8 = 8;
 /// succeeded, so this many in a row mean a broken proxy.
 const MOST_TRIES: u32 = 1000;
 
-/// What each key begins with.
+/// The prefix of every key.
 const PREFIX: &[u8; 9] = b"penstock.";
 
-/// What each value begins with: the name, and the number of the layout.
+/// The first bytes of every value: the name, and the number of the layout.
 const MARK: [u8; 2] = *b"p1";
 
-/// Bytes before what the engine sees of a value: [`MARK`] and owner.
+/// The number of bytes before the engine's part of a value: [`MARK`] and the owner.
 const FRONT: usize = MARK.len() + 8;
 
-/// The key of a value: prefix, kind, 8 bytes of hash, 4 of number. 22 bytes are what libc++ keeps inside a string.
+/// The key of a value: prefix, kind, 8 bytes of hash, 4 of number. libc++ stores up to 22 bytes inside a string object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawKey([u8; 22]);
 
@@ -66,7 +66,7 @@ impl RawKey {
     fn place(self) -> usize {
         let mut hasher = rustc_hash::FxHasher::default();
         hasher.write(&self.0);
-        // The lower bits: a hash has only those where a word has 32.
+        // Only the lower bits are used, because a word may have 32 bits.
         (hasher.finish() as usize) % PLACES
     }
 }
@@ -76,7 +76,7 @@ enum ValueOwner<'a> {
     /// No owner: there is no value, or one that another program has written.
     Nobodys,
     Ours(&'a [u8]),
-    /// A table that was here before, or that has taken the place since.
+    /// Another owner: an earlier table in this place, or one that has replaced this one.
     Others,
 }
 
@@ -93,12 +93,12 @@ impl ValueOwner<'_> {
     }
 }
 
-/// Why an update has not come to its end.
+/// Why an update has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
     /// The proxy failed.
     Host(Status),
-    /// Others wrote the value each time that this worker tried.
+    /// Other workers had written the value each time that this worker tried.
     Contended,
     /// The value belongs to another owner.
     Others,
@@ -108,26 +108,26 @@ pub(crate) enum Stopped {
 #[derive(Debug, Default)]
 struct RememberedValue {
     key: RawKey,
-    /// With its front; empty: there was none.
+    /// The whole value with its first bytes; empty if there was none.
     value: Vec<u8>,
     token: u32,
-    /// Whether the token was foretold rather than read.
+    /// Whether the token was predicted and not read.
     is_guess: bool,
 }
 
-/// One worker's way to the shared data.
+/// One worker's access to the shared data.
 #[derive(Debug)]
 pub(crate) struct Store {
-    /// The largest token seen or foretold, in the order of a counter that wraps; `None`: none was seen yet.
+    /// The largest token that was seen or predicted, in the order of a counter that wraps; `None` when there was none yet.
     last: Option<u32>,
-    /// Goes up with a guess that was right, down with one that was wrong.
+    /// The score of recent guesses: it grows with a correct one, and falls with a wrong one.
     confidence: u8,
-    /// Counts the times that a guess was held back.
+    /// The number of skipped guesses.
     held_back: u8,
     places: Vec<RememberedValue>,
-    /// Where a new value is written; it changes places with the old one.
+    /// The buffer for a new value; it is swapped with the old value's.
     spare: Vec<u8>,
-    /// Values of strangers under our keys, since they were last counted.
+    /// The number of values of other owners under our keys since the last report.
     foreign: u32,
 }
 
@@ -135,19 +135,19 @@ thread_local! {
     static STORE: RefCell<Store> = const { RefCell::new(Store::new()) };
 }
 
-/// Uses the store of this worker, which all its plugins share: they share the counter of tokens. `None` only within another use.
+/// Uses the store of this worker, which all its plugins share: they share the counter of tokens. `None` only while it is already in use.
 pub(crate) fn with<T>(act: impl FnOnce(&mut Store) -> T) -> Option<T> {
     STORE.with(|store| store.try_borrow_mut().ok().map(|mut store| act(&mut store)))
 }
 
-/// A worker that has just begun, for tests.
+/// A new worker, for tests.
 #[cfg(test)]
 pub(crate) fn reset() {
     with(|store| *store = Store::new());
 }
 
 impl Store {
-    /// A worker that has just begun.
+    /// A new worker.
     pub(crate) const fn new() -> Store {
         Store {
             last: None,
@@ -159,14 +159,14 @@ impl Store {
         }
     }
 
-    /// A token that exists: the counter is at least there.
+    /// Records a token that exists, so the counter has reached it.
     fn saw(&mut self, token: u32) {
         if self.last.is_none_or(|last| token.wrapping_sub(last) < NEVER / 2) {
             self.last = Some(token);
         }
     }
 
-    /// The token of a write that has just happened; a process's first is 1.
+    /// The predicted token of a write that has just happened; the first one of a process is 1.
     fn foretell(&mut self) -> u32 {
         let next = self.last.map_or(1, |last| last.wrapping_add(1).max(1));
         self.last = Some(next);
@@ -178,8 +178,8 @@ impl Store {
         self.confidence = changed.min(MOST_CONFIDENT);
     }
 
-    /// A guess that is wrong costs a call. Where several workers write all the time most are, so after a run of wrong
-    /// ones only one in 64 is tried, to find out when the others have gone quiet.
+    /// Whether to guess the token. A wrong guess costs a call. When several workers write constantly, most guesses are
+    /// wrong; after a series of wrong ones, only one in 64 is tried, to detect when the others have stopped.
     fn is_worth_trying(&mut self) -> bool {
         if self.confidence >= CONFIDENT {
             return true;
@@ -188,13 +188,13 @@ impl Store {
         self.held_back.is_multiple_of(64)
     }
 
-    /// How many values of strangers were found since the last time that this was asked.
+    /// How many values of other owners were found since the last call.
     pub(crate) fn take_foreign(&mut self) -> u32 {
         std::mem::take(&mut self.foreign)
     }
 
-    /// Updates the value under `key` that belongs to `owner`; see [`penstock_policy::state::State::update`]. A value of another
-    /// owner counts as none when `takes_over`, else it stops the update.
+    /// Updates the value under `key` that belongs to `owner`; see [`penstock_policy::state::State::update`]. With
+    /// `takes_over`, a value of another owner is treated as missing; otherwise it stops the update.
     pub(crate) fn update<T>(
         &mut self,
         key: RawKey,
@@ -206,7 +206,7 @@ impl Store {
             self.places.resize_with(PLACES, RememberedValue::default);
         }
         let at = key.place();
-        // Out of the store for the time of the update; a key of zeros is nobody's.
+        // Taken out of the store during the update; no value has a key of zeros.
         let Some(mut place) = self.places.get_mut(at).map(std::mem::take) else { return Err(Stopped::Contended) };
         let answer = self.update_at(&mut place, key, owner, takes_over, change);
         if place.value.len() > LARGEST || answer.is_err() {
@@ -285,13 +285,13 @@ impl Store {
                 place.token = token;
                 self.saw(token);
             }
-            // The host lets any token pass for a key that it does not have, and this one is nobody's.
+            // The host accepts any token for a key that does not exist, and no value has this one.
             None => place.token = NEVER,
         }
         Ok(())
     }
 
-    /// Shows `look` the value under `key` that belongs to `owner`, and remembers nothing of it.
+    /// Calls `look` with the value under `key` that belongs to `owner`, without remembering it.
     pub(crate) fn read<T>(&mut self, key: RawKey, owner: u64, look: impl FnOnce(&[u8]) -> T) -> Result<T, Status> {
         let found = read(key)?;
         let (found, is_foreign) = ValueOwner::of(found.as_ref().map_or(&[], |(value, _)| value), owner);
@@ -319,7 +319,7 @@ fn read(RawKey(key): RawKey) -> Result<Option<(HostBuffer, u32)>, Status> {
 
 /// Writes `key` when its token is still `token`.
 fn write(RawKey(key): RawKey, value: &[u8], token: u32) -> Result<(), Status> {
-    // The host takes 0 for "in any case"; no value has it.
+    // For the host, 0 means to write in any case; no value has it as its token.
     let token = token.max(1);
     // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
     Status::check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), token) })

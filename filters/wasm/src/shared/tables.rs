@@ -9,19 +9,19 @@ use super::directory::{Directory, Displacement};
 use super::{RawKey, Stopped, Store};
 use crate::abi::Status;
 
-/// What tells a policy's values from those of others, and where its tables are.
+/// What distinguishes a policy's values from those of others, and the places of its tables.
 #[derive(Debug, Default)]
 pub(crate) struct SharedState {
     /// The hash of the plugin's identity.
     plugin: u64,
-    /// What tells tables apart that plugins of one identity have. All of these share one directory, so that room which a
-    /// namespace leaves behind is used again.
+    /// The namespace, which distinguishes the tables of plugins with the same identity. They all share one directory,
+    /// so that the places of former namespaces are reused.
     namespace: u64,
-    /// Identity and number of slots of each of the policy's tables, by their numbers.
+    /// The identity and the number of slots of each of the policy's tables, by the number of the table.
     tables: Box<[(u64, u32)]>,
-    /// The first number of each; `None`: not known yet.
+    /// The first number of each table; `None` when it is not known yet.
     starts: Option<Box<[u32]>>,
-    /// Whether the directory was asked since the last tick because of a value of another owner.
+    /// Whether the directory was read since the last tick because of a value of another owner.
     has_asked: bool,
 }
 
@@ -34,7 +34,7 @@ fn hash(bytes: &[u8]) -> u64 {
 const DIRECTORY: &str = "directory";
 
 impl SharedState {
-    /// For a plugin called `instance`, which no other is, without tables yet.
+    /// Tables for the plugin with the unique name `instance`, at first without any.
     pub(crate) fn new(instance: &[u8], namespace: u64) -> SharedState {
         SharedState { plugin: hash(instance), namespace, ..SharedState::default() }
     }
@@ -45,19 +45,19 @@ impl SharedState {
         self.starts = None;
     }
 
-    /// What a table is called in the directory, and in the values in its places.
+    /// The identity of a table in the directory, and in the values in its places.
     fn identity(&self, table: Table) -> u64 {
         table.identity ^ self.namespace
     }
 
-    /// Finds the places of the tables, so that no request need do it.
+    /// Finds the places of the tables in advance, so that no request has to.
     pub(crate) fn arrive(&mut self, store: &mut Store) -> Result<(), Stopped> {
         if self.tables.is_empty() { Ok(()) } else { self.claim(store, Displacement::Arrives) }
     }
 
     pub(super) fn named(&self, name: &str) -> (RawKey, u64) {
         let owner = hash(name.as_bytes());
-        // Both hashes are told apart in full: one in the key, one in the value.
+        // Both hashes are compared in full: one is in the key, the other in the value.
         (RawKey::new(b'n', self.plugin, u32::try_from(owner >> 32).unwrap_or(0)), owner)
     }
 
@@ -88,8 +88,8 @@ impl SharedState {
             Err(Stopped::Others) => {}
             done => return done,
         }
-        // Either what is left of a table that is gone, or of one that has come since and displaced this one. To ask once a
-        // second is enough: it takes two reloads to displace a table.
+        // The value belongs either to a former table, or to a newer one that has replaced this one. Reading the
+        // directory once a second is enough, because replacing a table takes two reloads.
         if !std::mem::replace(&mut self.has_asked, true) {
             self.claim(store, Displacement::Returns)?;
         }
@@ -97,7 +97,7 @@ impl SharedState {
         store.update(key, self.identity(table), true, &mut change)
     }
 
-    /// Shows a value; see [`penstock_policy::state::State::read`].
+    /// Reads a value; see [`penstock_policy::state::State::read`].
     pub(crate) fn read<T>(
         &mut self,
         store: &mut Store,
@@ -112,7 +112,7 @@ impl SharedState {
             Key::Slot(table, index) => {
                 if self.starts.is_none() {
                     let (key, owner) = self.named(DIRECTORY);
-                    // Nothing is claimed for a look: a table that nobody has used is empty.
+                    // A read does not assign places: a table that was never used is empty.
                     let starts = store.read(key, owner, |directory| Directory::read(directory).find(&self.tables))?;
                     self.starts = starts.map(Vec::into);
                 }
@@ -124,13 +124,13 @@ impl SharedState {
         }
     }
 
-    /// A second has passed: says that the policy still lives.
+    /// Called each second: marks the policy as alive.
     pub(crate) fn keep(&mut self, store: &mut Store) -> Result<(), Stopped> {
         self.has_asked = false;
         if self.starts.is_some() { self.claim(store, Displacement::Returns) } else { Ok(()) }
     }
 
-    /// Finds the tables' places, and makes room for them where there is none yet.
+    /// Finds the places of the tables, and assigns them if there are none yet.
     #[cold]
     fn claim(&mut self, store: &mut Store, claim: Displacement) -> Result<(), Stopped> {
         let (key, owner) = self.named(DIRECTORY);

@@ -16,7 +16,7 @@ const POLICY: &str = r#"{"routes":{"rules":[
     {"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}
 ]}}"#;
 
-/// The module of this test; tests run in threads of their own, which live as long as they.
+/// The module of this test. Each test runs in its own thread, which ends with the test.
 fn vm() -> &'static Vm<Suite> {
     thread_local! {
         static VM: &'static Vm<Suite> = Box::leak(Box::default());
@@ -93,7 +93,7 @@ fn a_host_that_loses_its_shared_data_refuses_rather_than_opens() {
         crate::shared::reset();
         with(|proxy| proxy.broken = vec![(function, 10)]);
         assert_eq!(request(PLUGIN, &[]), Flow::Pause);
-        let expected = refused("environment", "cannot read the clock, random numbers or shared data");
+        let expected = refused("environment", "cannot read the clock, random numbers, shared data or metadata");
         assert_eq!(with(|proxy| proxy.sent.clone()), expected, "{function}");
     }
 }
@@ -369,7 +369,7 @@ fn values_of_strangers_are_counted_and_told_once() {
     vm().tick(PLUGIN);
     with(|proxy| {
         assert!(proxy.metrics.contains(&("penstock.foreign_values_total".to_owned(), 1)), "{:?}", proxy.metrics);
-        assert_eq!(proxy.log.iter().filter(|(_, line)| line.contains("were not its own")).count(), 1);
+        assert_eq!(proxy.log.iter().filter(|(_, line)| line.contains("were not written by it")).count(), 1);
     });
 }
 

@@ -108,7 +108,7 @@ fn a_request_that_cannot_go_on_is_refused() {
     asking();
     with(|proxy| proxy.broken.push(("proxy_continue_stream", 10)));
     answer(1, OK);
-    let expected = refused("continue", "cannot let the request go on");
+    let expected = refused("continue", "cannot forward the request");
     with(|proxy| assert_eq!(proxy.sent, expected));
     vm().delete(STREAM);
 }

@@ -7,11 +7,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::exchange::{FakeConnection, FakeStream};
 use super::{FAULTS, FakeConfig, LOG, Ptr, is_lacking, lock};
-use crate::abi::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
+use crate::abi::types::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
 
 /// Whether this callback is enabled.
 fn works(name: &'static str) -> bool {
     FAULTS.with_borrow(|faults| !faults.failing.contains(name))
+}
+
+/// Envoy 1.38 lacks this callback and some attributes of HTTP filters; it logs an error when one of these is read.
+fn is_supported(attribute: u32) -> bool {
+    /// `response.flags` and `connection.requested_server_name`.
+    const SINCE_1_39: [u32; 2] = [17, 30];
+    let is_supported = !is_lacking("network_filter_get_attribute_string") || !SINCE_1_39.contains(&attribute);
+    if !is_supported {
+        LOG.with_borrow_mut(|log| log.push((4, format!("Unsupported attribute ID {attribute}"))));
+    }
+    is_supported
 }
 
 /// The length that a list claims to have.
@@ -185,11 +196,17 @@ fakes! {
             cleared.set(cleared.get() + 1);
         }
         http_filter_get_attribute_string(filter: Ptr, attribute: u32, value: *mut EnvoyBuffer) -> bool = false; {
+            if !is_supported(attribute) {
+                return false;
+            }
             let stream = unsafe { stream(filter) };
             let attributes = stream.texts.borrow();
             unsafe { lend(&stream.lent, attributes.get(&attribute).map(Vec::as_slice), value) }
         }
         http_filter_get_attribute_int(filter: Ptr, attribute: u32, value: *mut u64) -> bool = false; {
+            if !is_supported(attribute) {
+                return false;
+            }
             let found = unsafe { stream(filter) }.numbers.borrow().get(&attribute).copied();
             if let Some(found) = found {
                 unsafe { value.write(found) };
@@ -307,6 +324,10 @@ fakes! {
             let connection = unsafe { connection(filter) };
             let found = (unsafe { bytes(name) } == b"peer").then_some(&b"spiffe://peer"[..]);
             unsafe { lend(&connection.lent, found, value) }
+        }
+        network_filter_get_attribute_string(filter: Ptr, attribute: u32, value: *mut EnvoyBuffer) -> bool = false; {
+            let _ = (attribute, value, unsafe { connection(filter) });
+            false
         }
         network_filter_config_define_counter(to: Ptr, name: ModuleBuffer, id: *mut usize) -> u32 = 3; {
             unsafe { config(to).define(text(name), Vec::new(), id) }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{FAULTS, FakeConfig, LoadedFilter, Ptr, faults};
-use crate::abi::{EnvoyBuffer, EnvoyHeader};
+use crate::abi::types::{EnvoyBuffer, EnvoyHeader};
 
 unsafe extern "C" {
     fn envoy_dynamic_module_on_http_filter_new(config: *const c_void, filter: Ptr) -> *const c_void;
@@ -330,6 +330,11 @@ impl FakeExchange {
         self.stream.module.get()
     }
 
+    /// The arguments of each hook: Envoy's side and the module's.
+    pub(in crate::abi) fn sides(&self) -> (Ptr, *const c_void) {
+        (self.stream.envoy(), self.module())
+    }
+
     /// Whether the headers are forwarded at once.
     pub(crate) fn request_headers(&self, end: bool) -> bool {
         let status =
@@ -512,6 +517,11 @@ impl FakePassage {
         let envoy = Rc::as_ptr(&connection).cast_mut().cast();
         let module = unsafe { envoy_dynamic_module_on_network_filter_new(loaded.module, envoy) };
         FakePassage { connection, module }
+    }
+
+    /// The arguments of each hook: Envoy's side and the module's.
+    pub(in crate::abi) fn sides(&self) -> (Ptr, *const c_void) {
+        (Rc::as_ptr(&self.connection).cast_mut().cast(), self.module)
     }
 
     /// Whether its bytes are forwarded, and whether it was closed.

@@ -21,8 +21,8 @@ use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::EnvoyBuffer;
 use super::loader::Callbacks;
+use super::types::EnvoyBuffer;
 pub(crate) use allocation::allocated;
 pub(super) use callbacks::symbol;
 pub(crate) use callbacks::{OPTIONAL, REQUIRED};

@@ -6,6 +6,12 @@ use super::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn connect(policy: &Policy, sni: &str, destination: &str, port: u16) -> (bool, &'static str) {
+    let (is_open, reason, _) = connect_by(policy, sni, destination, port);
+    (is_open, reason)
+}
+
+/// Whether the connection is opened, why not, and by which rule or in spite of which rule.
+fn connect_by(policy: &Policy, sni: &str, destination: &str, port: u16) -> (bool, &'static str, Option<String>) {
     let connection = Connection {
         sni: (!sni.is_empty()).then_some(sni.as_bytes()),
         destination: destination.parse().ok(),
@@ -17,7 +23,8 @@ fn connect(policy: &Policy, sni: &str, destination: &str, port: u16) -> (bool, &
     .unwrap();
     let mut world = World::new(Timestamp(0), 7);
     let verdict = policy.egress().unwrap().decide_connection(&connection, &mut request.environment(&mut world));
-    (verdict.is_open(), verdict.outcome.reason.map_or("", Reason::as_str))
+    let rule = verdict.outcome.rule.map(|rule| rule.to_string());
+    (verdict.is_open(), verdict.outcome.reason.map_or("", Reason::as_str), rule)
 }
 
 fn rules() -> Value {
@@ -87,4 +94,25 @@ fn audit_opens_what_is_not_listed_but_not_what_has_no_reading() {
         assert_eq!(connect(&audit, address, "", 443), (true, "serverNameMissing"), "{address} is no name");
     }
     assert_eq!(connect(&audit, "evil test", "", 443), (false, "serverNameMalformed"));
+}
+
+#[test]
+fn of_rules_that_come_equally_near_the_refusal_names_the_first_in_the_document() {
+    let rule = |name: &str, to: Value| json!({"name": name, "to": [to], "methods": ["GET"]});
+    let narrow = rule("narrow", json!({"host": "a.cdn.test"}));
+    let wide = rule("wide", json!({"host": "*.cdn.test"}));
+    let address = rule("address", json!({"cidr": "203.0.113.0/24"}));
+    // The index finds names before addresses, and wide patterns before narrow ones.
+    for (rules, expected) in [
+        ([&narrow, &wide, &address], "narrow"),
+        ([&narrow, &address, &wide], "narrow"),
+        ([&wide, &narrow, &address], "wide"),
+        ([&wide, &address, &narrow], "wide"),
+        ([&address, &narrow, &wide], "address"),
+        ([&address, &wide, &narrow], "address"),
+    ] {
+        let policy = policy(&json!({"rules": rules}));
+        let found = connect_by(&policy, "a.cdn.test", "203.0.113.7", 443);
+        assert_eq!(found, (false, "ruleNeedsHttp", Some(expected.to_owned())), "{policy:?}");
+    }
 }

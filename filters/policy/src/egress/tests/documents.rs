@@ -57,7 +57,7 @@ fn mistakes_are_explained_with_path_and_remedy() {
         (json!({"rules": [{"name": "r", "to": [{"cidr": "2001:db8::/129"}]}]}), "from 0 to 128"),
         (json!({"rules": [{"name": "r", "to": [{"cidr": "[::1]/128"}]}]}), "write ::1/128"),
         (json!({"rules": [{"name": "r", "to": [{"cidr": "10.0.0/8"}]}]}), "203.0.113.0/24"),
-        (json!({"rules": [{"name": "r", "to": [{"host": "*.com"}]}]}), "star over a single label"),
+        (json!({"rules": [{"name": "r", "to": [{"host": "*.com"}]}]}), "wildcard over a single label"),
         (json!({"deny": [{"host": "*"}]}), "egress.deny[0].host: \"*\": covers every host"),
         (json!({"mode": "audit"}), "did you mean `Audit`?"),
         (json!({"mode": "Shadow"}), "unknown value; expected one of: Enforce, Audit"),

@@ -146,6 +146,12 @@ fn tunnels_and_upgrades_need_their_own_word() {
         (&listed, connect("api.example.com:443"), (200, "")),
         (&unlisted, connect("api.example.com:443"), (403, "methodNotAllowed")),
         (&pathed, connect("api.example.com:443"), (403, "pathNotAllowed")),
+        // Some clients write a path, which says nothing about what goes through the tunnel.
+        (
+            &pathed,
+            json!({"method": "CONNECT", "authority": "api.example.com:443", "path": "/"}),
+            (403, "pathNotAllowed"),
+        ),
         (&tunnel, extended("websocket"), (403, "upgradeNotAllowed")),
         (&socket, extended("websocket"), (200, "")),
         (&socket, extended("WEBSOCKET"), (200, "")),
@@ -365,4 +371,15 @@ fn the_first_rule_in_document_order_is_named() {
     ]}));
     assert_eq!(ask(&policy, &json!({})).rule.as_deref(), Some("wide"));
     assert_eq!(ask(&policy, &json!({"authority": "b.example.com"})).rule.as_deref(), Some("other"));
+}
+
+#[test]
+fn of_rules_that_come_equally_near_the_refusal_names_the_first_in_document_order() {
+    let rule = |name: &str, host: &str| json!({"name": name, "to": [{"host": host}], "methods": ["POST"]});
+    let (narrow, wide) = (rule("narrow", "api.example.com"), rule("wide", "*.example.com"));
+    let second = rule("second", "api.example.com");
+    for (rules, expected) in [([&narrow, &wide, &second], "narrow"), ([&wide, &second, &narrow], "wide")] {
+        let decision = ask(&policy(&json!({"rules": rules})), &json!({}));
+        assert_eq!((decision.reason, decision.rule.as_deref()), (Some("methodNotAllowed"), Some(expected)));
+    }
 }

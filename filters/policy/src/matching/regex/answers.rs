@@ -1,11 +1,11 @@
-//! What is known of one request: which expressions match its fields.
+//! The results of expressions on the fields of one request.
 
 use std::cell::{Cell, RefCell};
 
 use super::automaton::Mask;
 use crate::small_map::SmallMap;
 
-/// What kind of field an expression is asked about; fields of different kinds may share a name.
+/// The kind of field that an expression is evaluated on; fields of different kinds may have the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Asked {
     /// The path.
@@ -22,7 +22,7 @@ pub(crate) enum Asked {
     Fact,
 }
 
-/// What is known of one request: which expressions match, by automaton and kind of field.
+/// The results for one request, by automaton and kind of field.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     known: RefCell<SmallMap<Mask>>,
@@ -30,7 +30,7 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// What the automaton `number` says about the field of this kind.
+    /// The result of the automaton `number` on the field of this kind.
     pub(super) fn get_or_add(&self, number: u32, asked: Asked, find: impl FnOnce() -> Mask) -> Mask {
         let key = number.wrapping_mul(8).wrapping_add(asked as u32);
         if let Some(mask) = self.known.borrow().get(key) {
@@ -46,7 +46,7 @@ impl Answers {
         self.has_long_value.set(true);
     }
 
-    /// Whether a value was too long for an expression that was asked about it.
+    /// Whether a value was too long for an expression that was evaluated on it.
     pub(crate) fn has_long_value(&self) -> bool {
         self.has_long_value.get()
     }

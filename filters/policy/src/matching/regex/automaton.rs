@@ -2,8 +2,8 @@
 //! value is.
 //!
 //! The automaton is made when the policy loads (by `regex-automata`), within a limit: what would need more states is
-//! refused. So there is nothing to build, to cache or to give up while a request waits. Up to 64 expressions on the same
-//! field share an automaton and are all answered by one pass.
+//! refused. So nothing has to be built, cached or aborted while a request waits. Up to 64 expressions on the same field
+//! share an automaton, and one pass evaluates them all.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Hir, HirKind, Look};
 use rustc_hash::FxBuildHasher;
 
-/// So many expressions share an automaton at most: a bit each.
+/// The maximum number of expressions that share an automaton: each has one bit.
 pub(super) const MOST_TOGETHER: usize = 64;
 
-/// Where no expression can match any more.
+/// The state from which no expression can match any more.
 const DEAD: u16 = 0;
 
-/// What an expression asks of a value, beside the expression that the automaton is made of.
+/// The form of an expression, in addition to the part from which the automaton is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum ExpressionShape {
     /// The whole value matches.
@@ -125,13 +125,13 @@ pub(super) type Mask = u64;
 /// The most bytes that making an automaton may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AutomatonLimits {
-    /// For the table, which is a third or less afterwards.
+    /// The limit for the library's table; ours is then at most a third as large.
     pub(super) table: usize,
-    /// For the combinations that the states stand for: what grows when expressions need many.
+    /// The limit for the sets of positions that the states represent, which grow when expressions need many states.
     pub(super) combinations: usize,
 }
 
-/// Why there is no automaton: it would take more memory than it may.
+/// The error when an automaton would take more memory than allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
@@ -139,7 +139,7 @@ pub(super) struct TooLarge;
 #[derive(Debug)]
 pub(super) struct Automaton {
     shape: ExpressionShape,
-    /// Bytes of one class are alike to every expression.
+    /// No expression distinguishes the bytes of one class.
     classes: Box<[u8; 256]>,
     /// How many classes there are.
     columns: usize,
@@ -150,13 +150,13 @@ pub(super) struct Automaton {
     first_match: u16,
     /// What has matched when the states from `first_match` on are reached.
     reached: Box<[Mask]>,
-    /// What matches when the value ends in the state: a place in `masks`.
+    /// What matches when the value ends in the state: a position in `masks`.
     ends: Box<[u16]>,
     masks: Box<[Mask]>,
 }
 
 impl Automaton {
-    /// One that matches nothing.
+    /// An automaton that matches nothing.
     pub(super) fn nothing() -> Automaton {
         Automaton {
             shape: ExpressionShape::Whole,
@@ -215,7 +215,7 @@ impl Automaton {
             dfa.byte_classes().representatives(0..=255).filter_map(|unit| unit.as_u8()).collect();
         let columns = representatives.len();
         let mut numbers: HashMap<StateID, usize, FxBuildHasher> = HashMap::default();
-        // State 0 is the dead one, whatever its number there.
+        // State 0 is the dead state, whatever its number in the library's table.
         let mut states: Vec<Option<StateID>> = vec![None];
         let mut queue = VecDeque::new();
         let mut number = |state: StateID, states: &mut Vec<Option<StateID>>, queue: &mut VecDeque<StateID>| {
@@ -235,7 +235,7 @@ impl Automaton {
                 rows.push(number(dfa.next_state(state, byte), &mut states, &mut queue));
             }
         }
-        // States that report a match come last, so that one comparison tells them.
+        // States that report a match come last, so that one comparison recognises them.
         let reports: Vec<Mask> = states.iter().map(|state| state.map_or(0, &mask)).collect();
         let is_match =
             |state: &usize| shape != ExpressionShape::Whole && reports.get(*state).is_some_and(|mask| *mask != 0);

@@ -6,7 +6,7 @@
 pub struct BadRegex {
     /// What is wrong, to follow the pattern.
     pub message: String,
-    /// What would be right.
+    /// What to write instead.
     pub help: String,
 }
 
@@ -16,7 +16,7 @@ impl BadRegex {
         BadRegex { message: format!("is not a regular expression: it {message}"), help: help.into() }
     }
 
-    /// What is a regular expression, but none for here.
+    /// A valid regular expression that cannot be used here.
     pub(super) fn limit(message: impl Into<String>, help: impl Into<String>) -> BadRegex {
         BadRegex { message: message.into(), help: help.into() }
     }

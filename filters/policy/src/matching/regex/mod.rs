@@ -1,4 +1,4 @@
-//! Regular expressions as RE2 reads them, for whole values, at one small step a byte.
+//! Regular expressions with RE2's syntax that match whole values, with one table look-up for each byte.
 //!
 //! The syntax is read by a parser of our own ([`syntax`]), the rest is done when the policy loads ([`automaton`]): every
 //! expression is a table of bounded size, and all that a policy asks of one field share their tables ([`registry`]).
@@ -23,7 +23,7 @@ pub use substring::Substring;
 /// Values longer than this match no expression, in bytes.
 pub const LONGEST_VALUE: usize = 8 << 10;
 
-/// What making the automaton of one expression may take.
+/// The maximum memory for making the automaton of one expression.
 const LIMITS: AutomatonLimits = AutomatonLimits { table: 4 << 20, combinations: 512 << 10 };
 
 /// An expression that matches whole values only.
@@ -45,7 +45,7 @@ impl Regex {
         Ok(regex)
     }
 
-    /// Compiles `pattern` for a place that is yet to be found.
+    /// Compiles `pattern`; [`registry`] chooses its automaton later.
     fn compile(pattern: &str) -> Result<(Regex, ExpressionSource, Automaton), BadRegex> {
         let source = ExpressionSource::new(syntax::parse(pattern)?);
         let automaton = Automaton::new(source.shape, &[&source.hir], LIMITS)
@@ -118,7 +118,7 @@ impl Regex {
         &self.pattern
     }
 
-    /// What it means, read once more: for what compares expressions with each other.
+    /// Its syntax tree, parsed again, for code that compares expressions with each other.
     pub fn hir(&self) -> Option<Hir> {
         syntax::parse(&self.pattern).ok()
     }

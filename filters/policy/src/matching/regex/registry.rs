@@ -1,4 +1,4 @@
-//! All expressions of a policy: those on the same field share automata, so that one pass over a value answers them all.
+//! All expressions of a policy: those on the same field share automata, so that one pass over a value evaluates them all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use super::automaton::{Automaton, AutomatonLimits, AutomatonPlace, ExpressionSha
 use super::error::BadRegex;
 use super::substring::Substring;
 
-/// What making a shared automaton may take.
+/// The maximum memory for making a shared automaton.
 const SHARED_LIMITS: AutomatonLimits = AutomatonLimits { table: 1 << 20, combinations: 128 << 10 };
 
-/// Fewer searches on one field are made one by one: that is quicker.
+/// With fewer searches on one field, searching one by one is faster.
 const FEW_SUBSTRINGS: usize = 4;
 
-/// So many attempts to share may fail in one policy. Each costs time; without sharing everything is right as well.
+/// The maximum number of failed attempts to share in one policy. Each takes time, and the results are the same without sharing.
 const MOST_FAILURES: u32 = 32;
 
-/// So many automata may have to run over the same value.
+/// The maximum number of automata that may have to run over the same value.
 const MOST_AUTOMATA: usize = 16;
 
 /// The expressions of one document.
@@ -52,12 +52,12 @@ struct ExpressionEntry {
     regex: Arc<Regex>,
     source: ExpressionSource,
     automaton: Automaton,
-    /// Where in the document it is first.
+    /// Where it first occurs in the document.
     path: String,
 }
 
 impl Expressions {
-    /// None yet; all automata together may take `budget` bytes.
+    /// An empty registry; all automata together may take `budget` bytes.
     pub(crate) fn new(budget: usize) -> Expressions {
         Expressions { budget, fields: HashMap::default(), substrings: HashMap::default(), failures: 0 }
     }
@@ -75,8 +75,8 @@ impl Expressions {
         }
         let (regex, source, automaton) = Regex::compile(pattern)?;
         self.budget = self.budget.checked_sub(automaton.size()).ok_or_else(|| {
-            let help = "use Exact, Prefix or In where they do; they cost nothing";
-            BadRegex::limit("is one too many: all together take too much memory", help)
+            let help = "use Exact, Prefix or In where they are enough; they do not count";
+            BadRegex::limit("exceeds the memory limit for all regular expressions of a policy together", help)
         })?;
         let regex = Arc::new(regex);
         field.places.insert(pattern.into(), field.entries.len());
@@ -95,13 +95,13 @@ impl Expressions {
         self.fields.is_empty()
     }
 
-    /// Gives every expression its place in as few automata as they fit into. What it gives are those that cannot be
-    /// answered in few passes: where the first is that is too many, and what would be right.
+    /// Gives every expression its place in as few automata as they fit into. Returns the expressions that cannot be
+    /// evaluated in few passes: the place of the first one beyond the limit, and how to correct it.
     pub(crate) fn share(&mut self) -> Vec<(String, String)> {
         let mut number = 0;
         let mut too_many = Vec::new();
         for (field, FieldExpressions { entries, .. }) in std::mem::take(&mut self.fields) {
-            // Of those that begin otherwise at most one is asked about a value.
+            // Of expressions that begin with different literals, at most one runs on a value.
             let mut alike: BTreeMap<(ExpressionShape, Box<[u8]>), Vec<ExpressionEntry>> = BTreeMap::new();
             for entry in entries {
                 let key = (entry.source.shape, entry.regex.literal_prefix.clone());
@@ -166,7 +166,7 @@ impl Expressions {
                 let sources: Vec<_> = entries.iter().map(|entry| &entry.source.hir).collect();
                 let alone: usize = entries.iter().map(|entry| entry.automaton.size()).sum();
                 let shared = Automaton::new(shape, &sources, SHARED_LIMITS).ok();
-                // It takes the place of those that they have alone.
+                // It replaces the separate automata of these expressions.
                 let more = shared.as_ref().map_or(0, |shared| shared.size().saturating_sub(alone));
                 let shared = shared.filter(|_| more <= self.budget);
                 match &shared {

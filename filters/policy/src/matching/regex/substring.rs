@@ -1,5 +1,4 @@
-//! Texts that a value has somewhere, in any bytes: searched for one by one, or when many are asked about on one field all
-//! in one pass.
+//! Searches for texts in a value, which may have any bytes: one by one, or in one pass if there are many for one field.
 
 use std::sync::OnceLock;
 
@@ -8,7 +7,7 @@ use memchr::memmem::Finder;
 use super::answers::{Answers, Asked};
 use super::automaton::AutomatonPlace;
 
-/// A text that a value may have somewhere.
+/// A text that a value may contain.
 #[derive(Debug)]
 pub struct Substring {
     finder: Finder<'static>,
@@ -27,7 +26,7 @@ impl Substring {
         self.finder.needle()
     }
 
-    /// Whether `value` has it somewhere; linear in the value whatever both are.
+    /// Whether `value` contains it; takes linear time for all inputs.
     pub fn is_in(&self, value: &[u8]) -> bool {
         self.finder.find(value).is_some()
     }

@@ -1,8 +1,8 @@
-//! RE2's syntax, into the intermediate representation of `regex-syntax`.
+//! Parses RE2's syntax into the intermediate representation of `regex-syntax`.
 //!
 //! The parser of `regex-syntax` reads another language: `\<` is a word boundary there, `[a&&b]` an intersection, `a**`
-//! a repetition. What RE2 takes means here what it means there; what RE2 refuses is refused. The one part that is left
-//! out are classes by Unicode property (`\pL`): their tables are larger than the rest of a module.
+//! a repetition. What RE2 accepts has the same meaning here, and what RE2 refuses is refused. Only classes by Unicode
+//! property (`\pL`) are not supported, because their tables are larger than the rest of a module.
 
 use regex_syntax::hir::{
     Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Dot, Hir, Look, Repetition,
@@ -90,7 +90,7 @@ impl<'p> Parser<'p> {
         next
     }
 
-    /// Takes `text` when it is next.
+    /// Consumes `text` if it comes next.
     fn take(&mut self, text: &str) -> bool {
         match self.rest.strip_prefix(text) {
             Some(rest) => {
@@ -150,7 +150,7 @@ impl<'p> Parser<'p> {
                         self.rest = rest;
                         operator = Some((min, max));
                     }
-                    // Braces that count nothing are letters.
+                    // Braces without a valid count are literal characters.
                     None => self.literal()?,
                 },
                 '\\' => self.escape()?,
@@ -251,7 +251,7 @@ impl<'p> Parser<'p> {
     /// Begins a group inside which `flags` hold.
     fn enter(&mut self, flags: Flags) -> Result<(), BadRegex> {
         if self.outer.len() >= DEEPEST {
-            let help = "take out parentheses that do nothing";
+            let help = "remove parentheses that have no effect";
             return Err(BadRegex::limit(format!("nests groups more than {DEEPEST} deep"), help));
         }
         self.outer.push(Outer {
@@ -266,7 +266,7 @@ impl<'p> Parser<'p> {
     fn close(&mut self) -> Result<(), BadRegex> {
         self.next();
         let Some(outer) = self.outer.pop() else {
-            return Err(BadRegex::syntax("has a `)` that closes nothing", "write \\) for the letter"));
+            return Err(BadRegex::syntax("has a `)` without a `(` before it", "write \\) for the letter"));
         };
         let group = self.alternation();
         (self.flags, self.items, self.branches) = (outer.flags, outer.items, outer.branches);
@@ -282,7 +282,7 @@ impl<'p> Parser<'p> {
 
     fn finish(mut self) -> Result<SyntaxItem, BadRegex> {
         if !self.outer.is_empty() {
-            return Err(BadRegex::syntax("has a `(` that nothing closes", "write \\( for the letter"));
+            return Err(BadRegex::syntax("has a `(` that is never closed", "write \\( for the letter"));
         }
         Ok(self.alternation())
     }
@@ -440,11 +440,11 @@ impl<'p> Parser<'p> {
                 None => {
                     let help = "write \\[ for the letter";
                     return Err(BadRegex::syntax(
-                        format!("has a class that nothing closes, `{}`", shortened(whole)),
+                        format!("has a class that is never closed, `{}`", shortened(whole)),
                         help,
                     ));
                 }
-                // As the first it is a letter.
+                // As the first character it is literal.
                 Some(']') if !is_first => break,
                 Some(_) => {}
             }
@@ -490,7 +490,7 @@ impl<'p> Parser<'p> {
         if self.peek() == Some('\\') {
             return self.escaped_char();
         }
-        self.next().ok_or_else(|| BadRegex::syntax("has a class that nothing closes", "write \\[ for the letter"))
+        self.next().ok_or_else(|| BadRegex::syntax("has a class that is never closed", "write \\[ for the letter"))
     }
 
     /// `[:alpha:]` inside a class.
@@ -529,7 +529,7 @@ fn counts(text: &str) -> Option<(u32, Option<u32>, &str)> {
     let (inside, rest) = text.strip_prefix('{')?.split_once('}')?;
     let number = |digits: &str| -> Option<u32> {
         let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        // `{01}` counts nothing.
+        // `{01}` is not a count.
         let has_leading_zero = digits.len() > 1 && digits.starts_with('0');
         (is_number && !has_leading_zero).then(|| digits.parse().unwrap_or(u32::MAX))
     };
@@ -542,10 +542,12 @@ fn counts(text: &str) -> Option<(u32, Option<u32>, &str)> {
 
 /// Adds the other cases of each character.
 fn fold(class: &mut ClassUnicode) -> Result<(), BadRegex> {
-    class.try_case_fold_simple().map_err(|_| BadRegex::limit("uses (?i), which is not there", "write both cases: [aA]"))
+    class
+        .try_case_fold_simple()
+        .map_err(|_| BadRegex::limit("uses (?i), which is not supported", "write both cases: [aA]"))
 }
 
-/// As much of `text` as fits a message.
+/// The part of `text` that fits into a message.
 fn shortened(text: &str) -> String {
     let mut short: String = text.chars().take(40).collect();
     if short.len() < text.len() {

@@ -54,14 +54,14 @@ fn the_literal_prefix_is_what_every_match_begins_with() {
 #[test]
 fn a_refusal_says_in_one_line_what_is_wrong_and_what_would_be_right() {
     for (pattern, message, help) in [
-        ("a(b", "`(` that nothing closes", r"\("),
-        ("a)(b", "`)` that closes nothing", r"\)"),
+        ("a(b", "`(` that is never closed", r"\("),
+        ("a)(b", "`)` without a `(` before it", r"\)"),
         (r"(a)\1", r"back-reference `\1`", "RE2 has no"),
         ("(?=a)", "look-around, `(?=`", "invert"),
         ("/(?!admin).*", "look-around, `(?!`", "invert"),
         (r"\pL", r"Unicode class `\pL`", "[A-Za-z]"),
         (r"[\p{Greek}x]", r"Unicode class `\p{Greek}`", "[A-Za-z]"),
-        ("[", "a class that nothing closes", r"\["),
+        ("[", "a class that is never closed", r"\["),
         ("*", "nothing that `*` could repeat", r"\*"),
         ("a**", "two repetition operators in a row, `**`", "(?:a*)*"),
         (".*(.{1,50}){1,50}b", "`{1,50}`, which is out of range", "nested ones together"),

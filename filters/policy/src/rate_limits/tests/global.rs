@@ -113,7 +113,8 @@ fn what_is_given_back_is_never_more_than_is_still_owed() {
 fn what_a_service_cannot_do_is_refused() {
     let problem = |from: &str, to: &str| problems(&global("g", "").replace(from, to)).concat();
     assert!(
-        problem(r#""1h""#, r#""10s""#).contains("limit.per: is no unit of a rate-limit service; use 1s, 1m, 1h or 24h")
+        problem(r#""1h""#, r#""10s""#)
+            .contains("limit.per: is not a unit of a rate-limit service; use 1s, 1m, 1h or 24h")
     );
     assert!(problem(r#""per""#, r#""burst":3,"per""#).contains("limit.burst: has no meaning in global scope"));
     assert!(problem(r#""scope""#, r#""capacity":3,"scope""#).contains("capacity: has no meaning in global scope"));

@@ -95,8 +95,12 @@ fn a_report_that_comes_too_late_frees_nothing() {
     assert_eq!(passed(&policy, &mut other, &[], 2), 2);
     late.now = other.now;
     policy.return_leases(&mut late);
+    // What the other holds is still leased: 61 of it.
+    let mut exact = Worker::new(&shared);
+    exact.now = other.now;
+    assert_eq!(passed(&policy, &mut exact, &[], 9_000), 4_000 - 2 - 62 - 61);
     policy.return_leases(&mut other);
-    assert_eq!(passed(&policy, &mut other, &[], 9_000), 4_000 - 2 - 62);
+    assert_eq!(passed(&policy, &mut exact, &[], 9_000), 61);
 }
 
 #[test]
@@ -145,6 +149,39 @@ fn a_request_that_another_limit_refuses_costs_a_lease_nothing() {
     let mut worker = leasing(&shared);
     assert_eq!(passed(&policy, &mut worker, &[(b"x-few", b"1")], 50), 3);
     assert_eq!(passed(&policy, &mut worker, &[], 9_000), 3_997);
+}
+
+#[test]
+fn a_lease_gets_back_what_it_paid_for_a_request_that_another_worker_makes_another_limit_refuse() {
+    let shared = RefCell::default();
+    let few = r#"{"name":"few","key":[],"limit":{"requests":1,"per":"1h"}}"#;
+    let dear = WIDE.replace(r#""limit""#, r#""cost":{"header":"x-cost"},"limit""#);
+    let (wide, both, few) = (policy(&dear), policy(&format!("{dear},{few}")), policy(few));
+    let mut worker = leasing(&shared);
+    // The second takes a lease of 62.
+    assert_eq!(passed(&wide, &mut worker, &[], 2), 2);
+    // The lease pays at once; before the other limit is written, another worker has emptied it.
+    worker.interfere.push(Box::new(|| assert!(passes(&few, &mut Worker::new(&shared), &[]))));
+    let before = worker.updates;
+    assert!(!passes(&both, &mut worker, &[(b"x-cost", b"40")]));
+    assert!(worker.interfere.is_empty() && worker.updates == before + 2, "only the other limit asks the shared state");
+    // All of the lease is there again, and no more of it.
+    let mut paid = |cost: &[u8]| {
+        let before = worker.updates;
+        assert!(passes(&wide, &mut worker, &[(b"x-cost", cost)]));
+        worker.updates == before
+    };
+    assert!(paid(b"62"), "from the lease");
+    assert!(!paid(b"1"), "by the shared state");
+    assert_left(&wide, &mut worker, 4_000 - 2 - 62 - 1);
+}
+
+/// Asserts how many requests pass once this worker has reported its leases.
+fn assert_left(policy: &Policy<module::RateLimit>, worker: &mut Worker<'_>, expected: usize) {
+    policy.return_leases(worker);
+    let mut exact = Worker::new(worker.shared);
+    exact.now = worker.now;
+    assert_eq!(passed(policy, &mut exact, &[], 9_000), expected);
 }
 
 #[test]

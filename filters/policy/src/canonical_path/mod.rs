@@ -1,14 +1,17 @@
-//! The canonical path: what path rules match and what is then forwarded.
+//! The canonical path, which path rules match and which is then forwarded. `egress` always works with it, the other
+//! sections with `settings.path: Canonical`.
 //!
 //! Steps in this order: escapes of unreserved characters and `%3B` decoded (RFC 3986 §6.2.2.2), other escapes in
 //! upper case (§6.2.2.1), `;params` dropped from each segment, empty segments merged, dot segments resolved
 //! (§5.2.4). An escape that decodes to a delimiter, or to what Unicode's NFKC makes one, or that two decoders read
 //! differently, has no canonical form.
 
+mod nfkc;
+
 use std::borrow::Cow;
 
-use super::nfkc::becomes_delimiter;
 use crate::reason::Reason;
+use nfkc::becomes_delimiter;
 
 /// Why a path has no canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ fn is_plain(path: &[u8]) -> bool {
     !path.iter().any(|b| matches!(b, b'%' | b';')) && !path.windows(2).any(|pair| matches!(pair, [b'/', b'/' | b'.']))
 }
 
-/// Decodes what may be decoded and refuses what must not be there.
+/// Decodes the escapes that may be decoded, and refuses those that are not allowed.
 fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
     let mut out = Vec::with_capacity(path.len());
     // The fully decoded octets from the first non-ASCII escape on; UTF-8 is checked when such a run ends.

@@ -1,7 +1,7 @@
 //! Characters that Unicode's compatibility form NFKC makes a delimiter of paths: a server that normalises what it has
 //! decoded sees `../` where the client wrote `%EF%BC%8E%EF%BC%8E%EF%BC%8F`.
 //!
-//! The delimiters are those whose plain escapes [`canonical`](super::path::canonical) refuses or decodes: `.`, `/`, `\`,
+//! The delimiters are those whose plain escapes [`canonical`](super::canonical) refuses or decodes: `.`, `/`, `\`,
 //! `%` and `;`. Those of a query, `?` and `#`, are data in a path however they are escaped.
 
 use std::cmp::Ordering;
@@ -30,7 +30,7 @@ const RANGES: [(char, char); 20] = [
     ('\u{1f100}', '\u{1f100}'),
 ];
 
-/// Whether NFKC makes of `c` a text with a delimiter of paths.
+/// Whether the NFKC form of `c` contains a delimiter of paths.
 pub(super) fn becomes_delimiter(c: char) -> bool {
     let place = |&(first, last): &(char, char)| match (c < first, c > last) {
         (true, _) => Ordering::Greater,
