@@ -368,6 +368,7 @@ mod tests {
         for (uptime, denied, total) in [(50, 10, 10), (80, 12, 12), (3, 20, 32), (33, 21, 33)] {
             fleet.know("east", "a", up(uptime), EnvoyConfiguration::default());
             fleet.note("east", "a", sample(denied), 1.0);
+            fleet.tick(1.0);
             let (_, group) = fleet.cluster("east").unwrap().groups().next().unwrap();
             assert_eq!(group.counters.get("egress.stripe.denied").unwrap().rate().total, total);
         }

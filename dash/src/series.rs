@@ -127,11 +127,13 @@ impl CounterSeries {
         }
     }
 
-    /// The rate with its history.
+    /// The rate with its history, at the end of the last interval: what was noted since is in neither the total nor the
+    /// rate, so that both always agree.
     pub fn rate(&self) -> CounterRate {
         let recent = self.window.iter().map(|(_, count)| count).sum::<u64>();
         let per_second = if self.watched > 0.0 { recent as f64 / self.watched } else { 0.0 };
-        CounterRate { total: self.total, per_second, recent, history: self.points.iter().copied().collect() }
+        let total = self.total.saturating_sub(self.since);
+        CounterRate { total, per_second, recent, history: self.points.iter().copied().collect() }
     }
 
     /// The time of the last increase.
@@ -161,6 +163,20 @@ mod tests {
     }
 
     #[test]
+    fn between_two_intervals_the_total_and_the_rate_agree() {
+        let mut series = CounterSeries::default();
+        series.note(None, 10, 1.0);
+        series.tick(PollInterval { at: 1.0, seconds: 0.0, watched: 0.0 });
+        for now in 11..20 {
+            series.note(Some(now - 1), now, now as f64);
+            let before = series.rate();
+            assert_eq!(before.total, 10 + before.recent);
+            series.tick(tick(now as f64, now as f64));
+            assert_eq!((series.rate().total, series.rate().recent), (now, now - 10));
+        }
+    }
+
+    #[test]
     fn one_event_of_a_new_counter_is_one_in_half_a_minute() {
         let mut series = CounterSeries::default();
         series.note(Some(0), 1, 100.0);
@@ -179,6 +195,7 @@ mod tests {
         let mut series = CounterSeries::default();
         series.note(Some(0), 50, 1.0);
         series.note(Some(50), 3, 2.0);
+        series.tick(tick(2.0, 2.0));
         assert_eq!(series.rate().total, 53);
     }
 
