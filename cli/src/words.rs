@@ -20,6 +20,9 @@ pub fn instant(time: Timestamp) -> String {
 
 /// A duration: `1h30m`, `1.8s`, `250ms`, `12µs`.
 pub fn duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0s".to_owned();
+    }
     let seconds = duration.as_secs();
     if seconds >= 120 {
         let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
@@ -84,7 +87,7 @@ mod tests {
     fn times_are_written_as_people_do() {
         let ms = Duration::from_millis;
         for (length, text) in [
-            (ms(0), "0ns"),
+            (ms(0), "0s"),
             (ms(250), "250ms"),
             (ms(1800), "1.8s"),
             (Duration::from_nanos(1_234_567_890), "1.234s"),

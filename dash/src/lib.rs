@@ -101,7 +101,9 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
     }
     ensure!(
         interval >= SHORTEST_INTERVAL,
-        "--interval: {interval:?} is too short, the shortest is {SHORTEST_INTERVAL:?}"
+        "--interval: {} seconds is too short, the shortest is {}",
+        interval.as_secs_f64(),
+        SHORTEST_INTERVAL.as_secs_f64()
     );
 
     let fleet = Arc::new(Mutex::new(Fleet::default()));

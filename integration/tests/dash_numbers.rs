@@ -64,17 +64,16 @@ fn the_numbers_of_a_listener_on_the_page_are_envoys_counters() -> Result<()> {
     }
     let own = requests()? - began;
     ensure!(own == 40, "{own}");
+    let rules = [("rateLimits", "a"), ("rateLimits", "b"), ("routes", "beta"), ("routes", "_default")];
     let snapshot = dash.wait_for("east", |snapshot| {
-        let is_whole = |field: &str, rule: &str, sum: u64| {
+        let agrees = |(field, rule): (&str, &str)| {
             let found = outcomes(snapshot, &envoy, field, rule).unwrap_or_default();
-            found.iter().map(|(_, total, _)| total).sum::<u64>() >= sum
+            !found.is_empty() && found.iter().all(|(_, shown, own)| shown == own)
         };
-        plugin(snapshot, "penstock").is_some_and(|node| node["requests"] == own) && is_whole("rateLimits", "a", 40)
+        plugin(snapshot, "penstock").is_some_and(|node| node["requests"] == own) && rules.into_iter().all(agrees)
     })?;
-    for (field, rule) in [("rateLimits", "a"), ("rateLimits", "b"), ("routes", "beta"), ("routes", "_default")] {
-        let found = outcomes(&snapshot, &envoy, field, rule)?;
-        ensure!(!found.is_empty() && found.iter().all(|(_, shown, own)| shown == own), "{field} {rule}: {found:?}");
-    }
+    let decided = outcomes(&snapshot, &envoy, "rateLimits", "a")?.iter().map(|(_, shown, _)| shown).sum::<u64>();
+    ensure!(decided == 40, "{decided}");
     let variants: u64 =
         list(&snapshot["canaries"][0], "variants").filter_map(|variant| variant["total"].as_u64()).sum();
     let counted = envoy.admin().stats("penstock.variant_requests_total.rule.shop")?;
