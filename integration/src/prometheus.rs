@@ -38,7 +38,7 @@ pub fn prometheus_tool(name: &str) -> Result<Option<PathBuf>> {
 
 impl Prometheus {
     /// Starts a Prometheus that scrapes these admin interfaces every second, each as a job with this name, with the
-    /// rules of these files. Returns `None` where Prometheus is not installed.
+    /// rules of these files, and waits until it has scraped each once. Returns `None` where Prometheus is not installed.
     pub fn start(targets: &[(&str, SocketAddr)], rules: &[&Path]) -> Result<Option<Self>> {
         let Some(binary) = prometheus_tool("prometheus")? else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
@@ -81,7 +81,13 @@ impl Prometheus {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        Ok(Some(Prometheus { child, address, _folder: folder }))
+        let prometheus = Prometheus { child, address, _folder: folder };
+        // The first scrape may come five seconds later. A counter that has increased by then has no rate.
+        while prometheus.query("up")?.len() < targets.len() {
+            ensure!(started.elapsed() < PATIENCE, "Prometheus does not scrape its targets");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(Some(prometheus))
     }
 
     /// The address of its API.
