@@ -99,11 +99,13 @@ impl Process {
     pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Result<T>) -> Result<T> {
         let started = Instant::now();
         loop {
+            // First, because the process may do its work and end after `ready` has looked.
+            let ended = self.child.try_wait()?;
             let error = match ready() {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = ended {
                 bail!("{} ended ({status}) before {what}; its log:\n{}", self.name, self.last_words());
             }
             if started.elapsed() > PATIENCE {
