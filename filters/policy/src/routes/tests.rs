@@ -27,12 +27,8 @@ fn route(json: &str, line: &str, headers: &[(&str, &str)]) -> Option<String> {
     decide(json, line, headers).0
 }
 
-/// Routes ask nothing of the outside: a call is a host call too many.
 fn decide_alone<'a, M: crate::Runs>(policy: &'a Policy<M>, request: &Request<'a>) -> Decision<'a> {
-    let mut environment = FixedEnvironment::default();
-    let decision = policy.decide(request, &mut environment).unwrap();
-    assert_eq!(environment.asked, 0);
-    decision
+    policy.decide(request, &mut FixedEnvironment::default()).unwrap()
 }
 
 fn errors(json: &str) -> Vec<String> {
@@ -53,6 +49,26 @@ fn the_first_rule_that_matches_wins_and_the_default_catches_the_rest() {
     let (route, rule, ops) = decide(json, "GET h /", &[]);
     assert_eq!((route.as_deref(), rule), (Some("stable"), None));
     assert_eq!(ops, ["set x-penstock-route=stable"]);
+}
+
+/// A budget: each fact of the environment is a call of the proxy.
+#[test]
+fn routes_need_nothing_but_the_request() {
+    let json = r#"{"routes":{"default":"d","rules":[
+        {"name":"a","route":"a","timeout":"1s","retries":{"attempts":1,"on":["5xx"]},
+            "requestHeaders":{"set":[{"name":"x-a","value":"1"}]},"rewrite":{"hostname":"b.test"},
+            "matches":[{"method":"PUT","hostnames":["*.test"],"path":{"type":"RegularExpression","value":"/a.*"},
+                "headers":[{"name":"x","value":"1"}],"cookies":[{"name":"c","value":"1"}],
+                "queryParams":[{"name":"q","value":"1"}]}]},
+        {"name":"b","redirect":{"scheme":"https"},"matches":[{"path":{"value":"/b"}}]}]}}"#;
+    let policy = Policy::<HeaderRouting>::from_json(json.as_bytes()).unwrap();
+    for (method, path, rule) in [("PUT", "/ax?q=1", Some("a")), ("GET", "/b", Some("b")), ("GET", "/", None)] {
+        let map = [(":method", method), (":authority", "a.test"), (":path", path), ("x", "1"), ("cookie", "c=1")];
+        let map = map.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let mut environment = FixedEnvironment::default();
+        assert_eq!(policy.decide(&Request::new(&map), &mut environment).unwrap().rule, rule);
+        assert_eq!(environment.asked, 0, "{path}");
+    }
 }
 
 #[test]

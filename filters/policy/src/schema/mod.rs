@@ -65,6 +65,7 @@ mod tests {
         }
     }
 
+    /// The lint `missing_docs` checks only public items: not the fields of private objects, nor those of `one_of!`.
     #[test]
     fn every_field_says_what_it_is_for() {
         let schema = document();
@@ -72,7 +73,7 @@ mod tests {
         for (key, object) in definitions.chain([(&"the document".to_owned(), &schema)]) {
             for (name, field) in object["properties"].as_object().into_iter().flatten() {
                 let said = field.get("description").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
-                assert!(said || *field == Value::Bool(false), "{key}.{name}");
+                assert!(said, "{key}.{name}");
             }
         }
     }
