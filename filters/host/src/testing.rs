@@ -74,8 +74,6 @@ pub struct FakeProxy {
     pub racers: Vec<fn(&mut FakeProxy)>,
     /// Needs of a policy that this proxy does not provide, with the reasons.
     pub lacks: Vec<(PolicyNeed, &'static str)>,
-    /// The namespaces whose state was opened, in order.
-    pub namespaces: Vec<u64>,
     /// The number of values under the plugin's keys that others have written.
     pub foreign: u32,
     /// The number of writes that were refused because of their token.
@@ -227,8 +225,7 @@ impl Host for FakeHost {
     }
 
     fn state(&self, namespace: u64, _tables: &[Table]) -> FakeState {
-        with(|proxy| proxy.namespaces.push(namespace));
-        FakeState
+        FakeState { namespace }
     }
 
     fn unnamed_hint(&self) -> Option<&'static str> {
@@ -251,14 +248,19 @@ impl Host for FakeHost {
     }
 }
 
-/// The state that the proxy of the current thread keeps in [`FakeProxy::shared`].
+/// The state of a namespace, which the proxy of the current thread keeps in [`FakeProxy::shared`].
 #[derive(Clone, Copy, Debug)]
-pub struct FakeState;
+pub struct FakeState {
+    namespace: u64,
+}
 
-fn raw(key: Key<'_>) -> Vec<u8> {
-    match key {
-        Key::Named(name) => name.as_bytes().to_vec(),
-        Key::Slot(table, index) => format!("{:x}/{index}", table.identity).into_bytes(),
+impl FakeState {
+    fn raw(self, key: Key<'_>) -> Vec<u8> {
+        let key = match key {
+            Key::Named(name) => name.to_owned(),
+            Key::Slot(table, index) => format!("{:x}/{index}", table.identity),
+        };
+        format!("{:x}/{key}", self.namespace).into_bytes()
     }
 }
 
@@ -270,7 +272,7 @@ impl PluginState for FakeState {
         key: Key<'_>,
         mut change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
     ) -> Result<T, Option<Broken>> {
-        let key = raw(key);
+        let key = self.raw(key);
         let old = with(|proxy| proxy.shared.get(&key).map(|(value, _)| value.clone())).unwrap_or_default();
         let mut new = Vec::new();
         act("update", |proxy| match change(&old, &mut new) {
@@ -284,7 +286,7 @@ impl PluginState for FakeState {
     }
 
     fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Option<Broken>> {
-        let key = raw(key);
+        let key = self.raw(key);
         act("read", |proxy| read(proxy.shared.get(&key).map_or(&[], |(value, _)| value))).map_err(Some)
     }
 

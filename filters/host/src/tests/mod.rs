@@ -23,14 +23,6 @@ const LIMIT: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2
 const COOKIE: &str = r#"{"canaries":[{"name":"a","stickiness":{"cookie":{"name":"id"}},
     "variants":[{"name":"v1","weight":1}]}]}"#;
 
-/// All sections: egress that allows `a.test`, a limit, a route rule and a canary.
-const SUITE: &str = r#"{"settings":{"filterState":true},
-    "egress":{"rules":[{"name":"a","to":[{"host":"a.test"}]}]},
-    "rateLimits":[{"name":"l","key":[{"header":"x-key"}],"limit":{"requests":1000,"per":"1m"}}],
-    "routes":{"rules":[{"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}]},
-    "canaries":[{"name":"c","variants":[{"name":"v1","weight":1},{"name":"v2","weight":1}],
-        "rollback":{"variant":"v2","to":"v1","errorPercent":5}}]}"#;
-
 /// A plugin in one worker.
 struct TestPlugin {
     plugin: Plugin<Suite, FakeHost>,
