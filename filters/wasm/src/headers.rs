@@ -74,12 +74,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_are_an_answer_not_a_panic(map in bytes(300)) {
-            let _ = parse(&map);
-        }
-
-        #[test]
-        fn a_damaged_map_is_an_answer_not_a_panic(
+        fn a_damaged_map_is_malformed_or_says_what_its_bytes_say(
             headers in prop::collection::vec((bytes(8), bytes(8)), 1..8),
             at in any::<prop::sample::Index>(),
             byte: u8,
@@ -88,7 +83,9 @@ mod tests {
             let mut map = serialize(borrowed(&headers));
             let at = at.index(map.len());
             map[at] = byte;
-            let _ = parse(&map);
+            if let Ok(headers) = parse(&map) {
+                prop_assert_eq!(serialize(headers.iter().copied()), map.clone());
+            }
             let shorter = cut.index(map.len());
             prop_assert!(parse(&map[..shorter]).is_err() || shorter == 0);
         }

@@ -1,11 +1,12 @@
 //! Plugins and requests by the numbers of a proxy-wasm VM, through the ABI.
 
+mod any_headers;
+mod failures;
 mod service;
 
 use penstock_host::Flow;
-use penstock_host::testing::{FakeProxy, SentResponse, reset, with};
+use penstock_host::testing::{SentResponse, reset, with};
 use penstock_policy::module::Suite;
-use proptest::prelude::*;
 
 use crate::{Vm, vm_start};
 
@@ -26,14 +27,15 @@ fn vm() -> &'static Vm<Suite> {
 
 /// A new host and a new module.
 fn fresh() {
-    reset();
-    assert!(vm_start());
-    crate::shared::reset();
+    // A plugin that ends still writes what it has counted, to its own host.
     vm().contents(|contents| {
         contents.plugins.clear();
         contents.streams.clear();
         contents.calls.clear();
     });
+    reset();
+    assert!(vm_start());
+    crate::shared::reset();
 }
 
 fn configured(plugin: u32, policy: &str) -> bool {
@@ -48,7 +50,6 @@ fn request(plugin: u32, headers: &[(&str, &str)]) -> Flow {
     with(|proxy| {
         proxy.headers =
             usual.iter().chain(headers).map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
-        proxy.calls.clear();
     });
     vm().context_create(STREAM, plugin);
     let flow = vm().request_headers(STREAM, true);
@@ -70,17 +71,6 @@ fn refused(name: &str, message: &str) -> Option<SentResponse> {
         headers: vec![],
         body: format!("penstock: {message}\n"),
     })
-}
-
-#[test]
-fn a_request_is_one_call_and_one_more_for_each_change() {
-    fresh();
-    assert!(configured(PLUGIN, POLICY));
-    assert_eq!(request(PLUGIN, &[]), Flow::Continue);
-    with(|proxy| assert_eq!(proxy.calls, ["proxy_get_header_map_pairs"]));
-    assert_eq!(request(PLUGIN, &[("x-user-group", "beta")]), Flow::Continue);
-    with(|proxy| assert_eq!(proxy.calls, ["proxy_get_header_map_pairs", "proxy_replace_header_map_value"]));
-    assert_eq!(route(), ["beta"]);
 }
 
 const LIMITS: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2,"per":"1h"}}]}"#;
@@ -112,7 +102,6 @@ fn headers_of_the_response_are_added_when_it_comes() {
                 .chain(cookie)
                 .map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec()))
                 .collect();
-            proxy.calls.clear();
         });
         vm().context_create(STREAM, PLUGIN);
         assert_eq!(vm().request_headers(STREAM, true), Flow::Continue);
@@ -121,15 +110,12 @@ fn headers_of_the_response_are_added_when_it_comes() {
         // A second response, as after 100 or 103, gets nothing more.
         assert_eq!(vm().response_headers(STREAM, true), Flow::Continue);
         vm().delete(STREAM);
-        with(|proxy| (std::mem::take(&mut proxy.response_headers), std::mem::take(&mut proxy.calls)))
+        with(|proxy| std::mem::take(&mut proxy.response_headers))
     };
-    let (headers, _) = set(&[]);
+    let headers = set(&[]);
     assert_eq!(headers[0].0, b"set-cookie");
     assert!(headers[0].1.starts_with(b"id=04040404040404040404040404040404; "), "{headers:?}");
-    assert_eq!(
-        set(&[("cookie", "id=x")]),
-        (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
-    );
+    assert_eq!(set(&[("cookie", "id=x")]), []);
     assert_eq!(vm().contents(|contents| contents.streams.len()), Some(0));
 }
 
@@ -186,16 +172,9 @@ fn a_request_without_a_policy_is_refused() {
     assert_eq!(request(PLUGIN, &[]), Flow::Pause);
     with(|proxy| {
         assert_eq!(proxy.sent, refused("noPolicy", "no policy is loaded"));
-        let names: Vec<&str> = proxy.metrics.iter().map(|(name, _)| &**name).collect();
-        let plugin = "plugin.suite";
-        assert_eq!(
-            names,
-            [
-                format!("penstock.policy_refusals_total.{plugin}"),
-                format!("penstock.policy_refused_timestamp_seconds.{plugin}"),
-                "penstock.internal_errors_total.operation.noPolicy".to_owned()
-            ]
-        );
+        for counter in ["policy_refusals_total.plugin.suite", "internal_errors_total.operation.noPolicy"] {
+            assert!(proxy.metrics.contains(&(format!("penstock.{counter}"), 1)), "{counter}: {:?}", proxy.metrics);
+        }
     });
     // Nor one whose beginning the host never told.
     assert_eq!(vm().request_headers(99, true), Flow::Pause);
@@ -213,84 +192,6 @@ fn an_empty_or_broken_header_map_is_refused() {
             assert_eq!(proxy.metrics, [("penstock.internal_errors_total.operation.readHeaders".to_owned(), 1)]);
             assert!(proxy.log[0].1.contains("malformed header map"), "{:?}", proxy.log);
         });
-    }
-}
-
-/// Every function of the host answers every status, in every phase: the outcome is the one documented.
-#[test]
-fn whatever_the_host_answers_the_outcome_is_known() {
-    const FUNCTIONS: [&str; 15] = [
-        "proxy_log",
-        "proxy_get_buffer_bytes",
-        "proxy_get_header_map_pairs",
-        "proxy_add_header_map_value",
-        "proxy_replace_header_map_value",
-        "proxy_remove_header_map_value",
-        "proxy_send_local_response",
-        "proxy_close_stream",
-        "proxy_get_property",
-        "proxy_get_shared_data",
-        "proxy_set_shared_data",
-        "proxy_get_current_time_nanoseconds",
-        "proxy_define_metric",
-        "proxy_increment_metric",
-        "random_get",
-    ];
-    let requests: [&[(&str, &str)]; 3] = [&[], &[("x-user-group", "beta")], &[("x-penstock-route", "beta")]];
-    for (index, function) in FUNCTIONS.into_iter().enumerate() {
-        for status in (1..=14).chain([255, u32::MAX]) {
-            // A second broken function: the refusal itself fails.
-            for second in [None, Some("proxy_send_local_response"), Some("proxy_define_metric"), Some("proxy_log")] {
-                for (which, headers) in requests.into_iter().enumerate() {
-                    fresh();
-                    with(|proxy| {
-                        proxy.broken.extend([(function, status)].into_iter().chain(second.map(|f| (f, status))))
-                    });
-                    assert!(vm_start());
-                    let taken = configured(PLUGIN, POLICY);
-                    assert_eq!(taken, index != 1);
-                    let flow = request(PLUGIN, headers);
-                    let fails = match function {
-                        "proxy_get_buffer_bytes" | "proxy_get_header_map_pairs" => true,
-                        "proxy_replace_header_map_value" => which == 1,
-                        "proxy_remove_header_map_value" => which == 2,
-                        _ => false,
-                    };
-                    let case = format!("{function} {status} {second:?} request {which}");
-                    assert_eq!(flow == Flow::Pause, fails, "{case}");
-                    with(|proxy: &mut FakeProxy| {
-                        let answer = if proxy.was_reset { "reset" } else { "503" };
-                        let given = proxy.sent.is_some() || proxy.was_reset;
-                        assert_eq!(given, fails, "{case}");
-                        let expected = if second == Some("proxy_send_local_response") { "reset" } else { "503" };
-                        assert!(!fails || answer == expected, "{case}");
-                    });
-                }
-            }
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn any_header_map_is_decided_or_refused(map in prop::collection::vec(any::<u8>(), 0..200)) {
-        fresh();
-        prop_assert!(configured(PLUGIN, POLICY));
-        with(|proxy| proxy.raw_headers = Some(map));
-        let flow = request(PLUGIN, &[]);
-        prop_assert_eq!(flow == Flow::Pause, with(|proxy| proxy.sent.is_some()));
-    }
-
-    #[test]
-    fn any_headers_are_decided(headers in prop::collection::vec(
-        (prop::collection::vec(any::<u8>(), 0..20), prop::collection::vec(any::<u8>(), 0..50)), 1..50,
-    )) {
-        fresh();
-        prop_assert!(configured(PLUGIN, POLICY));
-        with(|proxy| proxy.headers = headers);
-        vm().context_create(STREAM, PLUGIN);
-        prop_assert_eq!(vm().request_headers(STREAM, true), Flow::Continue);
-        vm().delete(STREAM);
     }
 }
 
