@@ -9,7 +9,7 @@ skipped=()
 # As in scripts/test.sh.
 alone=(canaries hostile limits)
 if [[ ${1:-} != core ]]; then
-    tests+=(claims costs responses settings callers received_headers log_limits native differential egress_port egress_readers observability scale dash soak)
+    tests+=(lifecycle claims costs responses settings callers received_headers log_limits native differential egress_port egress_readers observability scale dash soak)
     # These tests are about VMs, and about Envoy fetching their code.
     skipped=(--skip traps:: --skip code_outage::)
     alone+=(dash scale soak)

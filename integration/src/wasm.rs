@@ -60,6 +60,8 @@ impl From<String> for Configuration {
 #[derive(Clone, Debug)]
 pub struct WasmFilter {
     name: String,
+    /// Whether the plugin gets its name.
+    is_named: bool,
     /// The name of the module that `dist/libpenstock.so` runs as, if this is the native body.
     native: Option<String>,
     code: Value,
@@ -93,6 +95,7 @@ impl WasmFilter {
     pub fn at(name: &str, module: &Path, policy: impl Into<Configuration>) -> Self {
         WasmFilter {
             name: name.to_owned(),
+            is_named: true,
             native: None,
             code: json!({"local": {"filename": module}}),
             nack_on_code_cache_miss: false,
@@ -130,6 +133,13 @@ impl WasmFilter {
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Leaves the plugin without a name, as Envoy does by default. The filter's entry in the chain keeps it.
+    #[must_use]
+    pub fn without_plugin_name(mut self) -> Self {
+        self.is_named = false;
         self
     }
 
@@ -190,8 +200,8 @@ impl WasmFilter {
             return self.native_config(module);
         }
         let mut config = json!({
-            "name": self.name,
-            "root_id": self.name,
+            "name": self.plugin_name(),
+            "root_id": self.plugin_name(),
             "failure_policy": self.failure_policy,
             "vm_config": {
                 "vm_id": self.vm_id,
@@ -204,6 +214,10 @@ impl WasmFilter {
             config.insert("configuration".to_owned(), configuration);
         }
         json!({"@type": TYPE_URL, "config": config})
+    }
+
+    fn plugin_name(&self) -> &str {
+        if self.is_named { &self.name } else { "" }
     }
 
     fn message(&self) -> Option<Value> {
@@ -223,7 +237,7 @@ impl WasmFilter {
         let mut config = json!({
             "@type": NATIVE_TYPE_URL,
             "dynamic_module_config": {"name": library, "metrics_namespace": "wasmcustom"},
-            "filter_name": format!("{module}/{}", self.name),
+            "filter_name": if self.is_named { format!("{module}/{}", self.name) } else { module.to_owned() },
         });
         if let (Some(message), Some(config)) = (self.message(), config.as_object_mut()) {
             config.insert("filter_config".to_owned(), message);

@@ -375,6 +375,26 @@ fn plugins_of_other_names_do_not_share_buckets() -> Result<()> {
 }
 
 #[test]
+fn plugins_without_names_in_one_chain_count_apart_unless_their_policies_are_the_same() -> Result<()> {
+    let one = policy(&limit(json!([]), 4, "1h", 4));
+    // The same limit in another policy.
+    let mut other = one.clone();
+    other["routes"] = json!({"default": "none"});
+    // With the same policy, each request counts twice in one bucket.
+    for (second, expected) in [(&other, 4), (&one, 2)] {
+        let mut listener = Listener::new("ingress");
+        for (name, policy) in [("first", &one), ("second", second)] {
+            listener = listener.wasm(&WasmFilter::new("suite", policy)?.named(name).without_plugin_name());
+        }
+        let mut envoy = Bootstrap::new()?.concurrency(4).listener(listener.route(Route::any())).start()?;
+        assert_eq!(passed(envoy.ingress()?, times(9))?, expected);
+        assert!(envoy.log()?.contains("this plugin has no name"), "{}", envoy.log()?);
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_refusal_is_what_the_policy_says_and_grpc_gets_its_own_status() -> Result<()> {
     let mut limit = limit(json!([]), 1, "1h", 1);
     limit["response"] =

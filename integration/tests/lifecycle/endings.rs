@@ -1,5 +1,6 @@
 //! Interim and early responses, trailers, and clients that leave.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -21,13 +22,23 @@ fn policy() -> Value {
     })
 }
 
-fn envoy(upstream: std::net::SocketAddr) -> Result<Envoy> {
+/// An Envoy that forwards trailers in both directions.
+fn envoy(upstream: SocketAddr) -> Result<Envoy> {
+    let cluster = json!({
+        "name": "upstream",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "upstream", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
+            "socket_address": {"address": upstream.ip().to_string(), "port_value": upstream.port()}}}}]}]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}}}},
+    });
     let listener = Listener::new("ingress")
         .wasm(&WasmFilter::new("suite", policy())?)
         .manager("http_protocol_options", json!({"enable_trailers": true}))
         .route(Route::named("v1"))
         .route(Route::any().to("upstream"));
-    Bootstrap::new()?.concurrency(1).cluster("upstream", upstream).listener(listener).start()
+    Bootstrap::new()?.concurrency(1).any_cluster(cluster).listener(listener).start()
 }
 
 #[test]
@@ -99,6 +110,26 @@ fn trailers_of_a_request_are_forwarded() -> Result<()> {
         assert_eq!(received.values("x-penstock-route"), ["v2"], "a trailer is no header");
     }
     assert_eq!(upstream.requests(), 2);
+    envoy.check_healthy()
+}
+
+#[test]
+fn trailers_of_a_response_are_forwarded_and_change_nothing() -> Result<()> {
+    // A status of gRPC, in a response that is not gRPC, is no failure.
+    let upstream = HeadServer::start(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\nconnection: close\r\n\r\n\
+          2\r\nok\r\n0\r\nx-sum: 1\r\ngrpc-status: 14\r\n\r\n",
+    )?;
+    let mut envoy = envoy(upstream.address)?;
+    let trailers = [("x-sum", "1"), ("grpc-status", "14")];
+    let trailers = trailers.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    for protocol in Protocol::ALL.repeat(2) {
+        let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/").header("te", "trailers"))?;
+        assert_eq!((response.status, response.text()), (200, "ok".to_owned()), "{protocol}: {response:?}");
+        assert_eq!(response.trailers, trailers, "{protocol}: {response:?}");
+        assert_eq!(response.values("set-cookie").count(), 1, "{protocol}: {response:?}");
+    }
+    assert_eq!(envoy.transitions()?, [""; 0]);
     envoy.check_healthy()
 }
 
