@@ -24,6 +24,8 @@ pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Imp
             format!("{} {:?}", object.in_namespace(), object.spec.take("endpointSelector"))
         })
         .collect();
+    // It applies to the Pods of other policies, too.
+    let denied = all.iter().map(|(_, node)| Denied::of(denials(node))).max().unwrap_or_default();
     let is_one_place = selectors.windows(2).all(|two| two.first() == two.last());
     for (file, node) in &all {
         report.file.clone_from(file);
@@ -36,8 +38,21 @@ pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Imp
             "the platform's own policy still applies",
             report,
         );
-        if let Some(denied) = spec.take("egressDeny") {
-            report.lost("spec.egressDeny", denied.to_string(), "what other rules allow is allowed");
+        if let Some(rules) = spec.take("egressDeny") {
+            let what = rules.to_string();
+            match Denied::of(Some(rules)) {
+                Denied::Nothing => {
+                    report.elsewhere("spec.egressDeny", what, "it denies nothing that a policy can allow")
+                }
+                Denied::Addresses => {
+                    let consequence =
+                        "rules for addresses are left out; the platform denies these addresses to names, too";
+                    report.lost("spec.egressDeny", what, consequence);
+                }
+                Denied::Anything => {
+                    report.lost("spec.egressDeny", what, "every rule is left out: it may deny a part of it")
+                }
+            }
         }
         let from = match callers {
             Some(caller) => {
@@ -62,13 +77,75 @@ pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Imp
             }
         };
         for (i, rule) in spec.objects("egress", report).iter().enumerate() {
-            egress(&format!("{}-{}", object.name, i + 1), rule, from.as_deref(), draft, report);
+            let name = format!("{}-{}", object.name, i + 1);
+            egress(&name, rule, from.as_deref(), denied, draft, report);
         }
         for (field, value) in spec.rest() {
             report.lost(&spec.at(field), value.to_string(), "requests are decided without it");
         }
     }
 }
+
+fn denials(object: &Node) -> Option<&Node> {
+    object.get("spec")?.get("egressDeny")
+}
+
+/// What `egressDeny` can take from the rules, at most. A policy denies for all callers or for none, and does not know the addresses of
+/// names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Denied {
+    /// Nothing that a rule can allow.
+    #[default]
+    Nothing,
+    /// Addresses.
+    Addresses,
+    /// Names, too.
+    Anything,
+}
+
+impl Denied {
+    fn of(rules: Option<&Node>) -> Denied {
+        match rules {
+            None | Some(Node::Null) => Denied::Nothing,
+            Some(Node::List(rules)) => rules.iter().map(Denied::by).max().unwrap_or_default(),
+            Some(_) => Denied::Anything,
+        }
+    }
+
+    /// What one rule denies.
+    fn by(rule: &Node) -> Denied {
+        let Node::Map(fields) = rule else { return Denied::Anything };
+        let list = |field: &str| match rule.get(field) {
+            Some(Node::List(items)) => items.as_slice(),
+            _ => &[],
+        };
+        let is = |node: Option<&Node>, words: &[&str]| matches!(node, Some(Node::String(text)) if words.contains(&text.as_str()));
+        let ports: Vec<&Node> = list("toPorts")
+            .iter()
+            .flat_map(|to| match to.get("ports") {
+                Some(Node::List(ports)) => ports.iter().collect::<Vec<&Node>>(),
+                _ => vec![to],
+            })
+            .collect();
+        let is_other = |port: &&Node| is(port.get("protocol"), &["UDP", "SCTP", "ICMP", "ICMPv6"]);
+        if rule.get("icmps").is_some() || !ports.is_empty() && ports.iter().all(is_other) {
+            return Denied::Nothing;
+        }
+        let of_fields = fields.iter().filter(|(field, _)| field != "toPorts").map(|(field, _)| match field.as_str() {
+            "toCIDR" | "toCIDRSet" => Denied::Addresses,
+            // Destinations in the cluster, which neither names nor ranges of a rule reach.
+            "toEndpoints" | "toServices" | "toNodes" => Denied::Nothing,
+            "toEntities" if list("toEntities").iter().all(|entity| is(Some(entity), &IN_CLUSTER)) => Denied::Nothing,
+            _ => Denied::Anything,
+        });
+        // Without a destination, it denies every one.
+        of_fields.max().unwrap_or(Denied::Anything)
+    }
+}
+
+/// Entities that are in the cluster.
+const IN_CLUSTER: [&str; 8] =
+    ["cluster", "host", "remote-node", "kube-apiserver", "health", "init", "ingress", "unmanaged"];
 
 /// Splits an object with `specs` into one object for each.
 fn each(node: &Node) -> Vec<Node> {
@@ -92,7 +169,14 @@ fn callers(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<S
     }
 }
 
-fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut PolicyDraft, report: &mut ImportReport) {
+fn egress(
+    name: &str,
+    rule: &FieldReader<'_>,
+    from: Option<&str>,
+    denied: Denied,
+    draft: &mut PolicyDraft,
+    report: &mut ImportReport,
+) {
     let lost = |at: &str, what: String, draft: &mut PolicyDraft, report: &mut ImportReport| {
         report.lost(at, what.clone(), "it allows nothing");
         draft.no_egress_rule(format!("{}: {what}", report.place(at)));
@@ -108,6 +192,9 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
     });
     if let Err(why) = shape {
         return lost(rule.path(), why, draft, report);
+    }
+    if denied == Denied::Anything {
+        return lost(rule.path(), "`egressDeny` may deny a part of it".to_owned(), draft, report);
     }
     let mut hosts: Vec<Node> = Vec::new();
     for entry in rule.objects("toFQDNs", report) {
@@ -132,6 +219,9 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
         for (i, item) in rule.list(field, report).iter().enumerate() {
             let at = format!("{}[{i}]", rule.at(field));
             match item {
+                item if denied == Denied::Addresses => {
+                    lost(&at, format!("{item}: `egressDeny` may deny a part of it"), draft, report);
+                }
                 Node::String(range) => hosts.push(map([("cidr", text(range.as_str()))])),
                 item => match (item.get("cidr"), item.get("except")) {
                     (Some(Node::String(range)), None) => hosts.push(map([("cidr", text(range.as_str()))])),
@@ -146,12 +236,21 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
             lost(&rule.at(field), value.to_string(), draft, report);
         }
     }
-    if let Some(value) = rule.take("icmps").or_else(|| rule.take("authentication")) {
+    let messages = rule.take("icmps");
+    if let Some(value) = messages {
         report.elsewhere(rule.path(), value.to_string(), "it is not HTTP, and a policy only decides HTTP");
     }
     // HTTP rules of an entry apply to its own ports.
     let mut entries: Vec<Ports> = Vec::new();
     let mut is_lost = false;
+    if let Some(authentication) = rule.take("authentication") {
+        match authentication.get("mode") {
+            Some(Node::String(mode)) if mode == "disabled" => {}
+            // The identity in `from` is a verified one.
+            Some(Node::String(mode)) if mode == "required" && from.is_some() => {}
+            _ => is_lost = true,
+        }
+    }
     for to in rule.objects("toPorts", report) {
         let mut entry = Ports::default();
         for port in to.objects("ports", report) {
@@ -186,7 +285,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
     }
     let mut all = Vec::new();
     node_of(&hosts, None, from).into_iter().for_each(|node| all.push((node, Vec::new())));
-    if !entries.is_empty() {
+    if !entries.is_empty() || messages.is_some() {
         all.clear();
         // The others only have ports of other protocols.
         for entry in entries.into_iter().filter(|entry| !entry.numbers.is_empty()) {
@@ -194,7 +293,10 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
         }
     }
     if all.is_empty() {
-        draft.no_egress_rule(format!("{}: it names no host, so it allows nothing", report.place(rule.path())));
+        draft.no_egress_rule(format!(
+            "{}: it names no host, or no port of HTTP, so it allows nothing",
+            report.place(rule.path())
+        ));
     }
     let is_one = all.len() == 1;
     for (i, (node, http)) in all.into_iter().enumerate() {
@@ -249,7 +351,7 @@ fn http(
         let at = format!("{}.toPorts.rules.http[{i}]", rule.path());
         let reader = FieldReader::new(entry, &at, report);
         let mut node = node.to_vec();
-        if let Some(method) = reader.string("method", report) {
+        if let Some(method) = reader.string("method", report).filter(|method| !method.is_empty()) {
             match super::matching::methods_of(&method) {
                 Some(methods) => node.push(("methods", Node::List(methods.into_iter().map(text).collect()))),
                 None => {
@@ -258,7 +360,7 @@ fn http(
                 }
             }
         }
-        if let Some(path) = reader.string("path", report) {
+        if let Some(path) = reader.string("path", report).filter(|path| !path.is_empty()) {
             let path = map([("type", text("RegularExpression")), ("value", text(path))]);
             node.push(("paths", Node::List(vec![path])));
         }

@@ -249,6 +249,38 @@ spec:
 }
 
 #[test]
+fn cilium_allows_no_http_to_where_it_allows_only_pings_or_nothing_at_all() {
+    let object = |spec: &str| {
+        format!(
+            "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: f, namespace: shop}}\nspec:\n  endpointSelector: {{}}\n{spec}"
+        )
+    };
+    let names =
+        "  egress: [{toFQDNs: [{matchName: a.test}], toPorts: [{ports: [{port: '443'}]}]}, {toCIDR: [10.0.0.0/8]}]\n";
+    let asked = [get("a.test", "/"), get("10.0.0.5", "/")];
+    for (spec, expected) in [
+        ("  egress: [{toFQDNs: [{matchName: a.test}], icmps: [{fields: [{type: 8}]}]}]\n".to_owned(), [403, 403]),
+        ("  egress: [{toFQDNs: [{matchName: a.test}], authentication: {mode: required}}]\n".to_owned(), [403, 403]),
+        ("  egress: [{toFQDNs: [{matchName: a.test}], authentication: {mode: disabled}}]\n".to_owned(), [0, 403]),
+        (names.to_owned(), [0, 0]),
+        (format!("{names}  egressDeny: [{{toCIDR: [10.0.0.5/32]}}]\n"), [0, 403]),
+        (format!("{names}  egressDeny: [{{toCIDRSet: [{{cidr: 10.0.0.0/24, except: [10.0.0.5/32]}}]}}]\n"), [0, 403]),
+        (format!("{names}  egressDeny: [{{toEntities: [world]}}]\n"), [403, 403]),
+        (format!("{names}  egressDeny: [{{toPorts: [{{ports: [{{port: '443', protocol: TCP}}]}}]}}]\n"), [403, 403]),
+        (format!("{names}  egressDeny: [{{toGroups: [{{aws: {{}}}}]}}]\n"), [403, 403]),
+        (format!("{names}  egressDeny: {{}}\n"), [403, 403]),
+        (format!("{names}  egressDeny: [{{toPorts: [{{ports: [{{port: '53', protocol: UDP}}]}}]}}]\n"), [0, 0]),
+        (format!("{names}  egressDeny: [{{toEntities: [kube-apiserver]}}, {{toEndpoints: [{{}}]}}]\n"), [0, 0]),
+        (format!("{names}  egressDeny: []\n"), [0, 0]),
+    ] {
+        assert_eq!(statuses(&object(&spec), &asked), expected, "{spec}");
+    }
+    // What one policy denies, another for the same Pods cannot allow.
+    let other = format!("{}---\n{}", object(names), object("  egressDeny: [{toEntities: [all]}]\n"));
+    assert_eq!(statuses(&other, &asked), [403, 403]);
+}
+
+#[test]
 fn smokescreens_services_reach_what_they_list() {
     let yaml = "\
 version: v1
