@@ -1,5 +1,7 @@
 //! Determines the hosts of a route: those of its own hosts for which its Gateway has a listener.
 
+use std::collections::HashSet;
+
 use penstock_policy::document::Node;
 
 use super::namespaces;
@@ -37,6 +39,8 @@ struct GatewayListener {
     protocol: String,
     host: RuleHost,
     from: AllowedNamespaces,
+    /// The kinds of routes that it accepts, if not all.
+    kinds: Option<Vec<String>>,
 }
 
 impl GatewayListener {
@@ -44,6 +48,14 @@ impl GatewayListener {
     /// its requests.
     fn is_beside(&self, other: &GatewayListener) -> bool {
         self.gateway == other.gateway && self.port == other.port && self.protocol == other.protocol
+    }
+
+    /// Whether clients can send a request for a host to both, and a policy cannot see which of them they have used.
+    fn is_confusable(&self, other: &GatewayListener, host: &RuleHost) -> bool {
+        self.gateway == other.gateway
+            && self.protocol == other.protocol
+            && self.port != other.port
+            && other.host.intersection(host).is_some()
     }
 
     /// Whether another listener takes the requests for a host.
@@ -69,6 +81,8 @@ pub struct Attached {
     pub gateways: Vec<String>,
     /// Its hosts, each with `http` or `https` when all its listeners for that host are known to use only one.
     pub hosts: Vec<(RuleHost, Option<String>)>,
+    /// Hosts for which it only gets the requests of some listeners, with their protocol, and why they are left out.
+    pub omitted: Vec<(RuleHost, String, String)>,
 }
 
 impl<'o> Listeners<'o> {
@@ -98,6 +112,7 @@ impl<'o> Listeners<'o> {
                         continue;
                     }
                 };
+                let allowed = listener.take("allowedRoutes");
                 all.push(GatewayListener {
                     gateway: parent.clone().unwrap_or_else(|| owner.clone()),
                     owner: owner.clone(),
@@ -106,7 +121,8 @@ impl<'o> Listeners<'o> {
                     port: listener.string("port", report).unwrap_or_default(),
                     protocol: listener.string("protocol", report).unwrap_or_default().to_lowercase(),
                     host,
-                    from: from(listener.take("allowedRoutes")),
+                    from: from(allowed),
+                    kinds: kinds(allowed),
                 });
             }
         }
@@ -128,8 +144,11 @@ impl<'o> Listeners<'o> {
         self.all.iter().map(|listener| &*listener.protocol).filter(|protocol| ["http", "https"].contains(protocol))
     }
 
-    /// Whether a listener accepts routes of a namespace, or why that is unknown.
-    fn takes(&self, listener: &GatewayListener, namespace: &str) -> Result<bool, String> {
+    /// Whether a listener accepts routes of this kind in a namespace, or why that is unknown.
+    fn takes(&self, listener: &GatewayListener, kind: &str, namespace: &str) -> Result<bool, String> {
+        if listener.kinds.as_ref().is_some_and(|kinds| !kinds.iter().any(|accepted| accepted == kind)) {
+            return Ok(false);
+        }
         match &listener.from {
             AllowedNamespaces::Same => Ok(listener.namespace == namespace),
             AllowedNamespaces::All => Ok(true),
@@ -143,6 +162,12 @@ impl<'o> Listeners<'o> {
                 })
             }
         }
+    }
+
+    /// The hosts of these for which a listener gets requests.
+    fn hosts_at(&self, listener: &GatewayListener, own: &[RuleHost]) -> Vec<RuleHost> {
+        let both = own.iter().filter_map(|host| listener.host.intersection(host));
+        both.filter(|both| !listener.yields(&self.all, both)).collect()
     }
 
     /// The parents of a route; `None` when it has none, so that it gets no requests.
@@ -178,7 +203,7 @@ impl<'o> Listeners<'o> {
             Some((_, known)) => *known = None,
             None => hosts.push((host, protocol.map(str::to_owned))),
         };
-        let mut without = Vec::new();
+        let (mut without, mut accepted) = (Vec::new(), HashSet::new());
         for parent in &parents {
             let name = parent.string("name", report).unwrap_or_default();
             let namespace = parent.string("namespace", report).unwrap_or_else(|| object.in_namespace().to_owned());
@@ -199,8 +224,9 @@ impl<'o> Listeners<'o> {
                 continue;
             }
             let owner = format!("{} {namespace}/{name}", kind.strip_prefix('X').unwrap_or(&kind));
-            let of_parent: Vec<&GatewayListener> = self.all.iter().filter(|listener| listener.owner == owner).collect();
-            gateways.push(of_parent.first().map_or_else(|| owner.clone(), |listener| listener.gateway.clone()));
+            let of_parent: Vec<(usize, &GatewayListener)> =
+                self.all.iter().enumerate().filter(|(_, listener)| listener.owner == owner).collect();
+            gateways.push(of_parent.first().map_or_else(|| owner.clone(), |(_, listener)| listener.gateway.clone()));
             if !self.owners.contains(&owner) {
                 if names.is_empty() {
                     let what = format!("{owner} is missing in the input, and the route has no hostnames");
@@ -213,14 +239,14 @@ impl<'o> Listeners<'o> {
                 own.iter().cloned().for_each(|host| add(host, None));
             }
             let mut is_accepted = !self.owners.contains(&owner);
-            for listener in of_parent {
+            for (number, listener) in of_parent {
                 let is_meant = section.as_ref().is_none_or(|section| *section == listener.name)
                     && port.as_ref().is_none_or(|port| *port == listener.port)
                     && ["http", "https"].contains(&listener.protocol.as_str());
                 if !is_meant {
                     continue;
                 }
-                match self.takes(listener, object.in_namespace()) {
+                match self.takes(listener, &object.kind, object.in_namespace()) {
                     Ok(true) => {}
                     Ok(false) => continue,
                     Err(why) => {
@@ -229,20 +255,42 @@ impl<'o> Listeners<'o> {
                         continue;
                     }
                 }
-                for host in &own {
-                    let both = listener.host.intersection(host).filter(|both| !listener.yields(&self.all, both));
-                    is_accepted |= both.is_some();
-                    both.into_iter().for_each(|host| add(host, Some(&listener.protocol)));
-                }
+                is_accepted |= !self.hosts_at(listener, &own).is_empty();
+                accepted.insert(number);
             }
             if !is_accepted {
                 without.push((parent.path().to_owned(), owner));
             }
         }
+        let mut omitted = Vec::new();
+        for (_, listener) in self.all.iter().enumerate().filter(|(number, _)| accepted.contains(number)) {
+            for host in self.hosts_at(listener, &own) {
+                let mut others = self.all.iter().enumerate();
+                let is_confusable = |(i, other): &(usize, &GatewayListener)| {
+                    listener.is_confusable(other, &host) && !accepted.contains(i)
+                };
+                let Some((_, other)) = others.find(is_confusable) else {
+                    add(host, Some(&listener.protocol));
+                    continue;
+                };
+                let why = format!(
+                    "only requests to port {}, not {} of listener {}: a policy has no condition on the port",
+                    listener.port, other.port, other.name
+                );
+                omitted.push((host, listener.protocol.clone(), why));
+            }
+        }
+        if let Some((_, _, why)) = omitted.first() {
+            report.lost(
+                "spec.parentRefs",
+                why.clone(),
+                "its rules are left out: its requests go to the rules after them",
+            );
+        }
         if parents.is_empty() {
             own.into_iter().for_each(|host| add(host, None));
         }
-        if hosts.is_empty() {
+        if hosts.is_empty() && omitted.is_empty() {
             report.lost("spec.parentRefs", "no listener of its Gateways accepts its hosts", "none of it is imported");
             return None;
         }
@@ -250,7 +298,7 @@ impl<'o> Listeners<'o> {
             let what = format!("no listener of {owner} that it names accepts its hosts");
             report.elsewhere(&path, what, "the route gets no requests there, in the source as well");
         }
-        Some(Attached { tag: object.tag(), gateways, hosts })
+        Some(Attached { tag: object.tag(), gateways, hosts, omitted })
     }
 }
 
@@ -268,5 +316,19 @@ fn from(allowed: Option<&Node>) -> AllowedNamespaces {
             _ => AllowedNamespaces::Nothing,
         },
         Some(_) => AllowedNamespaces::Nothing,
+    }
+}
+
+/// The kinds in `allowedRoutes`, if it names any.
+fn kinds(allowed: Option<&Node>) -> Option<Vec<String>> {
+    let kind = |entry: &Node| match entry.get("kind") {
+        Some(Node::String(kind)) => kind.clone(),
+        _ => String::new(),
+    };
+    match allowed?.get("kinds")? {
+        Node::List(kinds) => (!kinds.is_empty()).then(|| kinds.iter().map(kind).collect()),
+        Node::Null => None,
+        // No route is of an unreadable kind.
+        _ => Some(Vec::new()),
     }
 }

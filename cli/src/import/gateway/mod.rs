@@ -176,6 +176,10 @@ fn read(
     for (host, protocol) in &to.hosts {
         by_protocol.entry(protocol.clone()).or_default().push(host.clone());
     }
+    let mut omitted: BTreeMap<(Option<String>, &str), Vec<RuleHost>> = BTreeMap::new();
+    for (host, protocol, why) in &to.omitted {
+        omitted.entry((Some(protocol.clone()), why.as_str())).or_default().push(host.clone());
+    }
     let spec = &object.spec;
     let list = spec.objects("rules", report);
     for (i, rule) in list.iter().enumerate() {
@@ -198,18 +202,27 @@ fn read(
         }
         if let Err(why) = &found {
             report.lost(rule.path(), why.clone(), "this rule is left out: its requests go to the rules after it");
-            rules.push(ImportedRule { tags, ..ImportedRule::new(name, RuleAction::Omit(why.clone())) });
+            let omit = ImportedRule::new(name.clone(), RuleAction::Omit(why.clone()));
+            rules.push(ImportedRule { tags: tags.clone(), ..omit });
             found = Ok(vec![(Match::default(), None)]);
         } else {
-            rules.push(ImportedRule { effects, tags, ..ImportedRule::new(name, action).at(report.place(rule.path())) });
+            let imported = ImportedRule::new(name.clone(), action).at(report.place(rule.path()));
+            rules.push(ImportedRule { effects, tags: tags.clone(), ..imported });
+        }
+        let mut groups: Vec<(usize, &Option<String>, &Vec<RuleHost>)> =
+            by_protocol.iter().map(|(protocol, hosts)| (rules.len() - 1, protocol, hosts)).collect();
+        for ((protocol, why), hosts) in &omitted {
+            let omit = ImportedRule::new(name.clone(), RuleAction::Omit((*why).to_owned()));
+            rules.push(ImportedRule { tags: tags.clone(), ..omit });
+            groups.push((rules.len() - 1, protocol, hosts));
         }
         for (k, (matches, grpc)) in found.unwrap_or_default().into_iter().enumerate() {
             let owner = format!("{}/{}", object.in_namespace(), object.name);
             let age = (object.created.clone(), owner, i * 1000 + k);
-            let rule = rules.len() - 1;
-            for (protocol, hosts) in &by_protocol {
-                let (matches, age) = (matches.clone(), age.clone());
-                entries.push(MatchEntry { matches, rule, hosts: hosts.clone(), age, protocol: protocol.clone(), grpc });
+            for (rule, protocol, hosts) in &groups {
+                let (matches, age, rule) = (matches.clone(), age.clone(), *rule);
+                let (protocol, hosts) = ((*protocol).clone(), (*hosts).clone());
+                entries.push(MatchEntry { matches, rule, hosts, age, protocol, grpc });
             }
         }
     }

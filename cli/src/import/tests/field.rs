@@ -184,6 +184,64 @@ fn targets_share_a_count_only_when_the_policy_says_so() {
 }
 
 #[test]
+fn a_route_of_one_port_is_left_out_when_another_port_takes_the_same_requests() {
+    let gateway = |listeners: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: gw}}\nspec: {{listeners: [{listeners}]}}\n"
+        )
+    };
+    let route = |name: &str, parent: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec: {{hostnames: [a.test], parentRefs: [{{name: gw{parent}}}], \
+             rules: [{{backendRefs: [{{name: {name}}}]}}]}}\n"
+        )
+    };
+    let two = gateway("{name: app, port: 443, protocol: HTTPS}, {name: adm, port: 8443, protocol: HTTPS}");
+    let apart = [&*two, &route("adm", ", sectionName: adm"), &route("app", ", port: 443")].concat();
+    says(
+        &apart,
+        &[("GET a.test /", "continue")],
+        &["only requests to port 443, not 8443", "only requests to port 8443"],
+    );
+    for both in [
+        [&*two, &route("app", "")].concat(),
+        [&*two, &route("app", ", sectionName: app}, {name: gw, sectionName: adm")].concat(),
+        [
+            &*gateway("{name: app, port: 443, protocol: HTTPS}, {name: old, port: 80, protocol: HTTP}"),
+            &route("app", ", port: 443"),
+        ]
+        .concat(),
+        [
+            &*gateway(
+                "{name: app, port: 443, protocol: HTTPS}, {name: b, port: 8443, protocol: HTTPS, hostname: b.test}",
+            ),
+            &route("app", ", port: 443"),
+        ]
+        .concat(),
+    ] {
+        assert_eq!(routes(&both, &["GET a.test / x-forwarded-proto: https"]), ["app"], "{both}");
+    }
+}
+
+#[test]
+fn a_listener_accepts_only_the_kinds_that_it_lists() {
+    let yaml = |kinds: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: gw}}\nspec: {{listeners: [{{name: l, port: 80, protocol: HTTP, allowedRoutes: {{kinds: {kinds}}}}}]}}\n\
+             ---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec: {{hostnames: [a.test], parentRefs: [{{name: gw}}], rules: [{{backendRefs: [{{name: web}}]}}]}}\n"
+        )
+    };
+    for (kinds, route) in [
+        ("[]", "web"),
+        ("[{kind: HTTPRoute}, {kind: GRPCRoute}]", "web"),
+        ("[{kind: GRPCRoute}]", "continue"),
+        ("x", "continue"),
+    ] {
+        assert_eq!(routes(&yaml(kinds), &["GET a.test /"]), [route], "{kinds}");
+    }
+}
+
+#[test]
 fn a_selector_targets_the_routes_with_its_labels() {
     let asked = [get("a.test", "/"), get("a.test", "/"), get("b.test", "/"), get("b.test", "/")];
     let rule = "{limit: {requests: 1, unit: Hour}}";
