@@ -53,6 +53,14 @@ fn a_refusal_by_egress_says_what_each_rule_wanted() {
 }
 
 #[test]
+fn a_header_without_a_name_is_refused() {
+    for header in [": a", ":authority: shop.test", "x group: beta", "x-group"] {
+        let run = penstock(&["explain", "shop.yaml", "--url", "https://shop.example.com/", "--header", header], "");
+        assert!(run.status == 2 && run.err.contains(&format!("--header {header:?}")), "{header}: {run:?}");
+    }
+}
+
+#[test]
 fn limits_show_the_bucket_that_earlier_requests_left() {
     let folder = tempfile::tempdir().unwrap();
     let earlier = folder.path().join("earlier.jsonl");

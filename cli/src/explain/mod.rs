@@ -326,8 +326,8 @@ impl Args {
             }
             _ => bail!("pass the request with --url, --curl, --har or --request"),
         };
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if let Some(method) = &self.method {
-            let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             anyhow::ensure!(
                 !method.is_empty() && method.bytes().all(is_token),
                 "--method {method:?} is not a method such as GET: it has letters, digits and !#$%&'*+-.^_`|~"
@@ -337,7 +337,12 @@ impl Args {
         for header in &self.header {
             let (name, value) =
                 header.split_once(':').with_context(|| format!("--header {header:?} is not `name: value`"))?;
-            url::add_header(&mut request, name.trim(), value.trim());
+            let name = name.trim();
+            anyhow::ensure!(
+                !name.is_empty() && name.bytes().all(is_token),
+                "--header {header:?} has no header name before its first `:`; --url and --method set the other parts of a request"
+            );
+            url::add_header(&mut request, name, value.trim());
         }
         let at = self.at.iter().find_map(|at| match at {
             AtArgument::Time(time) => Some(*time),
