@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use penstock_policy::Module;
 use penstock_policy::document::Node;
 
+use super::capabilities;
 use super::envoy_messages::{
     DYNAMIC_MODULE, DYNAMIC_MODULE_CONFIG, ENVIRONMENT, FieldKind, HTTP_FILTER, Message, PLUGIN_CONFIG, WASM,
 };
@@ -245,6 +246,8 @@ impl Faults {
                 }
                 return;
             }
+            // Envoy takes one value for a list of one.
+            (FieldKind::Texts, Node::String(_)) => return,
             (FieldKind::Texts, _) => wrong("must be a list of strings, or Envoy does not start", "write [NAME]"),
             (FieldKind::TextsByName, Node::Map(entries)) => {
                 for (name, value) in entries {
@@ -325,6 +328,11 @@ impl Faults {
         {
             let message = "`fail_open` and `failure_policy` exclude each other, so Envoy does not start";
             self.add(&join(path, name), true, message, Some("leave `fail_open` out".to_owned()));
+        }
+        if message.name == PLUGIN_CONFIG.name
+            && let Some(remark) = capabilities::remark(node).filter(|remark| remark.is_error)
+        {
+            self.add(&join(path, &remark.path), true, remark.message, Some(remark.help));
         }
     }
 

@@ -132,10 +132,12 @@ static LOCAL_SOURCE: Message = Message {
             ("inline_bytes", Text),
             ("inline_string", Text),
             ("environment_variable", Word),
-            ("watched_directory", Other),
+            ("watched_directory", of(&WATCHED_DIRECTORY)),
         ],
     )
 };
+
+static WATCHED_DIRECTORY: Message = Message { required: &["path"], ..message("WatchedDirectory", &[("path", Word)]) };
 
 static REMOTE_SOURCE: Message = Message {
     required: &["http_uri", "sha256"],

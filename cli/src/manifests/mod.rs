@@ -3,12 +3,14 @@
 //! component that stores the object.
 
 mod attached;
+mod capabilities;
 pub mod copied_metadata;
 mod embedded;
 mod envoy_fields;
 mod envoy_messages;
 mod found;
 mod kinds;
+mod matchers;
 mod objects;
 mod patched_metadata;
 mod path;

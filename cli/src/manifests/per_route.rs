@@ -7,6 +7,7 @@ use std::ops::Range;
 use penstock_policy::document::Node;
 
 use super::envoy_fields::{self, NATIVE_PER_ROUTE_TYPE, WASM_TYPE};
+use super::matchers;
 use super::path::join;
 use super::plugin::{self, PluginOwner};
 
@@ -44,6 +45,8 @@ struct RouteSetting {
 enum RouteSettingKind {
     /// The filter does not run.
     Off,
+    /// The filter does not run for some requests.
+    Skipping,
     /// The filter runs though it is `disabled` where it stands.
     On,
     /// The filter has another configuration.
@@ -99,6 +102,11 @@ impl RouteSettings {
                     "requests of this route pass without the filter: no limit, no allowlist, and no header is removed",
                     "leave it out, and restrict the policy to the requests that it is for",
                 ),
+                RouteSettingKind::Skipping => (
+                    false,
+                    "requests of this route for which its matcher says `SkipFilter` pass without the filter",
+                    "leave it out, and restrict the policy to the requests that it is for",
+                ),
                 RouteSettingKind::Empty => (
                     true,
                     "it has neither `config` nor `disabled: true`, so Envoy refuses it and does not start",
@@ -131,6 +139,7 @@ fn settings(entries: &[(String, Node)], path: &str) -> Vec<RouteSetting> {
                 WASM_TYPE | NATIVE_PER_ROUTE_TYPE if !(is_wrapped && is_optional(config)) => {
                     RouteSettingKind::Configured
                 }
+                _ if matchers::skips(inner) => RouteSettingKind::Skipping,
                 _ => RouteSettingKind::On,
             };
             let plugin = inner.get("config").unwrap_or(inner);
@@ -169,6 +178,13 @@ mod tests {
         for (config, kind, is_ours) in [
             (format!("{{\"@type\": t/{WRAPPER}, disabled: true}}"), RouteSettingKind::Off, false),
             (format!("{{\"@type\": t/{WRAPPER}, config: {{}}}}"), RouteSettingKind::On, false),
+            (
+                format!(
+                    "{{\"@type\": t/a.ExtensionWithMatcherPerRoute, xds_matcher: {{on_no_match: {{action: {{typed_config: {{\"@type\": t/a.SkipFilter}}}}}}}}}}"
+                ),
+                RouteSettingKind::Skipping,
+                false,
+            ),
             (format!("{{\"@type\": t/{WRAPPER}}}"), RouteSettingKind::Empty, false),
             (format!("{{\"@type\": t/{WRAPPER}, disabled: false}}"), RouteSettingKind::Empty, false),
             (

@@ -7,6 +7,7 @@ use penstock_policy::Policy;
 use penstock_policy::document::Node;
 use penstock_policy::module::Suite;
 
+use super::capabilities;
 use super::copied_metadata;
 use super::envoy_fields;
 use super::plugin::{code, dynamic_module, vm_config};
@@ -80,6 +81,9 @@ pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
             )),
             (true, false) => {}
         }
+    }
+    if let Some(remark) = capabilities::remark(plugin).filter(|remark| !remark.is_error) {
+        doubts.push(doubt(&remark.path, remark.message, remark.help));
     }
     for place in code(plugin) {
         if is_placeholder(place) {

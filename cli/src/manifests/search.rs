@@ -433,7 +433,7 @@ impl<'t> ManifestSearch<'t> {
                     _ => {}
                 }
             }
-            ("google.protobuf.Struct", Some(value @ Node::Map(_))) if is_dynamic => {
+            ("google.protobuf.Struct" | "xds.type.v3.TypedStruct", Some(value @ Node::Map(_))) if is_dynamic => {
                 let place = PlaceMapping::Inside { document: here.document, prefix: join(at, "value") };
                 self.found(here, plugin, path, value.clone(), place);
             }

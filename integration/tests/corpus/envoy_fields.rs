@@ -17,7 +17,7 @@ const HOST: &str = "domains: [\"*\"]";
 const ROUTER: &str = "          - name: envoy.filters.http.router\n";
 
 /// A text of the valid bootstrap, and its replacement. Envoy refuses the bootstrap with any of them.
-const REFUSED: [(&str, &str); 46] = [
+const REFUSED: [(&str, &str); 48] = [
     // Names.
     (NAME, "                name: penstock\n                fail_opne: true\n"),
     (NAME, "                name: penstock\n                rootid: a\n"),
@@ -49,6 +49,12 @@ const REFUSED: [(&str, &str); 46] = [
         NAME,
         "                name: penstock\n                capability_restriction_config: {allowed_capabilities: [a]}\n",
     ),
+    // The module may not read its policy.
+    (
+        NAME,
+        "                name: penstock\n                capability_restriction_config: {allowed_capabilities: {proxy_on_configure: {}, proxy_on_context_create: {}}}\n",
+    ),
+    ("local: {", "local: {watched_directory: {}, "),
     (RUNTIME, "runtime: envoy.wasm.runtime.v8, vm_id: [a], "),
     (RUNTIME, "runtime: envoy.wasm.runtime.v8, nack_on_code_cache_miss: 5, "),
     (RUNTIME, "runtime: envoy.wasm.runtime.v8, environment_variables: {A: b}, "),
@@ -104,12 +110,12 @@ const TAKEN: [(&str, &str); 5] = [
     (
         NAME,
         "                name: penstock\n                rootId: \"5\"\n                failOpen: \"no\"\n                failure_policy: fail_Closed\n                \
-         reload_config: {backoff: {base_interval: 0.25s, maxInterval: {seconds: 2}}}\n                capability_restriction_config: ~\n                \
+         reload_config: {backoff: {base_interval: 0.25s, maxInterval: {seconds: 2}}}\n                capability_restriction_config: {allowedCapabilities: {proxy_log: {}}}\n                \
          allow_on_headers_stop_iteration: {value: false}\n",
     ),
     (
         RUNTIME,
-        "runtime: '', vm_id: 1.5, allow_precompiled: off, environment_variables: {host_env_keys: [A], key_values: {B: c}}, \
+        "runtime: '', vm_id: 1.5, allow_precompiled: off, environment_variables: {host_env_keys: A, key_values: {B: c}}, \
          configuration: {\"@type\": type.googleapis.com/google.protobuf.StringValue, value: x}, ",
     ),
     (

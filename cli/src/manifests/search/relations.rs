@@ -5,6 +5,7 @@ use penstock_policy::document::Node;
 use super::ManifestSearch;
 use crate::diagnostics::Finding;
 use crate::manifests::attached;
+use crate::manifests::matchers;
 use crate::manifests::objects;
 use crate::manifests::path::join;
 use crate::manifests::per_route::RouteRemark;
@@ -31,6 +32,7 @@ impl ManifestSearch<'_> {
     /// Reports on a document whose policies begin at this index.
     pub(super) fn of_a_document(&mut self, first: usize, located: &Located) {
         self.surroundings(first, located);
+        self.matchers(first, located);
         self.per_route(first, located);
     }
 
@@ -46,6 +48,17 @@ impl ManifestSearch<'_> {
                     let span = located.span(&doubt.path, false);
                     policy.doubts.push(Finding::at(span, doubt.message, Some(doubt.help), self.text));
                 }
+            }
+        }
+    }
+
+    /// Warnings about matchers that keep requests from the plugins from this index on.
+    fn matchers(&mut self, first: usize, located: &Located) {
+        let all = matchers::of(&located.node);
+        for (number, policy) in self.policies.iter_mut().enumerate().skip(first) {
+            let Some(place) = self.plugins.get(&number) else { continue };
+            for (path, message, help) in all.iter().filter_map(|matcher| matcher.doubt(&place.path)) {
+                policy.doubts.push(Finding::at(located.span(&path, true), message, Some(help), self.text));
             }
         }
     }
