@@ -7,17 +7,18 @@ use penstock_policy::document::Node;
 use super::path::join;
 use super::plugin;
 
-/// Without these the module cannot read its policy.
-const TO_START: [&str; 4] = ["proxy_get_buffer_bytes", "proxy_get_shared_data", "proxy_set_shared_data", "random_get"];
+/// Without it the module cannot read any policy.
+const TO_START: &str = "proxy_get_buffer_bytes";
 
 /// The calls of all modules, apart from those with which they only write messages.
-const OF_ALL: [&str; 21] = [
+const OF_ALL: [&str; 24] = [
     "proxy_add_header_map_value",
     "proxy_close_stream",
     "proxy_define_metric",
     "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",
     "proxy_get_property",
+    "proxy_get_shared_data",
     "proxy_grpc_cancel",
     "proxy_increment_metric",
     "proxy_log",
@@ -32,7 +33,9 @@ const OF_ALL: [&str; 21] = [
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
     "proxy_set_property",
+    "proxy_set_shared_data",
     "proxy_set_tick_period_milliseconds",
+    "random_get",
 ];
 
 /// The calls of some modules.
@@ -76,14 +79,14 @@ pub fn remark(plugin: &Node) -> Option<CapabilityRemark> {
     let is_allowed = |name: &str| allowed.iter().any(|(known, _)| known == name);
     let module = plugin::claim(plugin).module().unwrap_or(Module::Suite);
     let of_some = OF_SOME.iter().filter(|(_, modules)| module == Module::Suite || modules.contains(&module.name()));
-    let needed = TO_START.into_iter().chain(OF_ALL).chain(of_some.map(|(name, _)| *name));
+    let needed = [TO_START].into_iter().chain(OF_ALL).chain(of_some.map(|(name, _)| *name));
     let missing: Vec<&str> = needed.filter(|name| !is_allowed(name)).collect();
-    let first = missing.first()?;
+    missing.first()?;
     let is_read = is_allowed("proxy_on_configure") && is_allowed("proxy_on_context_create");
-    let cannot_start = is_read && TO_START.iter().any(|name| !is_allowed(name));
+    let cannot_start = is_read && !is_allowed(TO_START);
     let message = match () {
         () if cannot_start => {
-            format!("`{first}` is missing, without which the module cannot read its policy: Envoy does not start")
+            format!("`{TO_START}` is missing, without which the module cannot read its policy: Envoy does not start")
         }
         () if !is_allowed("proxy_on_request_headers") => {
             "`proxy_on_request_headers` is missing: every request passes without the filter".to_owned()
@@ -110,7 +113,7 @@ mod tests {
     use crate::yaml::Located;
 
     fn said(module: &str, without: &[&str]) -> Option<(String, bool)> {
-        let all = TO_START.iter().chain(&OF_ALL).chain(OF_SOME.iter().map(|(name, _)| name));
+        let all = std::iter::once(&TO_START).chain(&OF_ALL).chain(OF_SOME.iter().map(|(name, _)| name));
         let all: Vec<String> = all.filter(|name| !without.contains(name)).map(|name| format!("{name}: {{}}")).collect();
         plugin(module, &format!("{{{}}}", all.join(", ")))
     }
@@ -138,12 +141,13 @@ mod tests {
 
     #[test]
     fn a_module_that_cannot_read_its_policy_does_not_start() {
-        for name in TO_START {
-            let (message, is_error) = said("suite", &[name]).unwrap();
-            assert!(message.contains(name) && is_error, "{message}");
-        }
+        let (message, is_error) = said("suite", &[TO_START]).unwrap();
+        assert!(message.contains(TO_START) && is_error, "{message}");
         // Envoy does not call it, so it refuses nothing.
-        assert!(!said("suite", &["random_get", "proxy_on_configure"]).unwrap().1);
+        assert!(!said("suite", &[TO_START, "proxy_on_configure"]).unwrap().1);
+        // Only some policies need it to start.
+        let (message, is_error) = said("suite", &["random_get"]).unwrap();
+        assert!(message.contains("random_get") && !is_error, "{message}");
     }
 
     #[test]
