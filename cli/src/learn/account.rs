@@ -60,7 +60,7 @@ impl Why {
             Why::Address => "to an IP address",
             Why::OddPort => "to an unusual port",
             Why::ManyNames => "to many names below one parent, each rarely",
-            Why::Ambiguous => "ambiguous: refused with 400",
+            Why::Ambiguous => "ambiguous: refused whatever the rules say",
             Why::Identity => "by a caller whose identity a rule cannot contain",
             Why::NoIdentity => "by a caller without identity",
             Why::RareHost => "to a host that the caller rarely uses",
