@@ -179,9 +179,8 @@ mod tests {
             (format!("{{\"@type\": t/{WRAPPER}, disabled: true}}"), RouteSettingKind::Off, false),
             (format!("{{\"@type\": t/{WRAPPER}, config: {{}}}}"), RouteSettingKind::On, false),
             (
-                format!(
-                    "{{\"@type\": t/a.ExtensionWithMatcherPerRoute, xds_matcher: {{on_no_match: {{action: {{typed_config: {{\"@type\": t/a.SkipFilter}}}}}}}}}}"
-                ),
+                "{\"@type\": t/a.ExtensionWithMatcherPerRoute, xds_matcher: {on_no_match: {action: {typed_config: {\"@type\": t/a.SkipFilter}}}}}"
+                    .to_owned(),
                 RouteSettingKind::Skipping,
                 false,
             ),
