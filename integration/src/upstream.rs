@@ -280,13 +280,15 @@ fn read(stream: &mut BufReader<TcpStream>) -> Result<Option<Received>> {
     } else if request.header("transfer-encoding").is_some() {
         loop {
             let size = usize::from_str_radix(String::from_utf8_lossy(&line(stream)?).trim(), 16)?;
+            if size == 0 {
+                // Trailers would otherwise be read as the next request.
+                while !line(stream)?.is_empty() {}
+                break;
+            }
             let start = request.body.len();
             request.body.resize(start + size, 0);
             stream.read_exact(request.body.get_mut(start..).unwrap_or_default())?;
             line(stream)?;
-            if size == 0 {
-                break;
-            }
         }
     }
     Ok(Some(request))
