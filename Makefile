@@ -72,9 +72,12 @@ e2e-all: control-planes build ## Run `make e2e` over every version of docs/suppo
 image: build ## Write the modules as OCI images to dist/images
 	@scripts/image.sh
 
-push: build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VERSION
-	@if [ -z "$(REGISTRY)" ]; then echo "error: where to? make push REGISTRY=registry.example.com/penstock" >&2; exit 1; fi
+push: registry-given build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VERSION
 	@scripts/image.sh "$(REGISTRY)"
+
+# Before minutes of building.
+registry-given:
+	@if [ -z "$(REGISTRY)" ]; then echo "error: where to? make push REGISTRY=registry.example.com/penstock" >&2; exit 1; fi
 
 release: setup ## Run the steps of a release; publishes nothing without PUBLISH=1 REGISTRY=…
 	@scripts/release.sh

@@ -8,23 +8,21 @@
 mod common;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 const SMALL: usize = 2_000;
 const LARGE: usize = 4 * SMALL;
 
-/// The output of `penstock diff` for two policies as JSON, and its duration.
+/// The output of `penstock diff` for two policies as JSON, and its CPU time.
 fn diff(old: &Value, new: &Value) -> (Value, Duration) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("old.json"), old.to_string()).unwrap();
     std::fs::write(folder.path().join("new.json"), new.to_string()).unwrap();
-    let start = Instant::now();
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
-    let output = command.args(["diff", "old.json", "new.json", "--output", "json"]);
-    let output = output.current_dir(folder.path()).output().unwrap();
-    let took = start.elapsed();
+    let command = command.args(["diff", "old.json", "new.json", "--output", "json"]);
+    let (output, took) = common::timed(command.current_dir(folder.path()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     (serde_json::from_slice(&output.stdout).unwrap(), took)
 }

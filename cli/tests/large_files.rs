@@ -8,19 +8,18 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 const SMALL: usize = 2_000;
 const LARGE: usize = 4 * SMALL;
 
-/// The exit status, the output, and the duration.
+/// The exit status, the output, and the CPU time.
 fn penstock(folder: &Path, arguments: &[&str]) -> (i32, String, Duration) {
-    let start = Instant::now();
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
-    let output = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+    let (output, took) = common::timed(command.args(arguments).current_dir(folder));
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    (output.status.code().unwrap_or(-1), text, start.elapsed())
+    (output.status.code().unwrap_or(-1), text, took)
 }
 
 /// A file with `n` results of `entry` after `head`.

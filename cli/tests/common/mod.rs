@@ -2,10 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -54,8 +55,34 @@ pub fn invalid_documents() -> Vec<(String, String)> {
     documents.collect()
 }
 
+/// Runs a command to its end. Returns its output, and its CPU time, because other work of the machine makes the time by the clock
+/// longer; where there is no `/proc`, the time by the clock.
+pub fn timed(command: &mut Command) -> (Output, Duration) {
+    let start = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut errors = child.stderr.take().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| errors.read_to_end(&mut stderr).unwrap());
+        child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+    });
+    // It has closed its output, but its entry in `/proc` stays until it is waited for.
+    let took = cpu_time(child.id()).unwrap_or_else(|| start.elapsed());
+    (Output { status: child.wait().unwrap(), stdout, stderr }, took)
+}
+
+/// The CPU time that a process has used, where `/proc` has it.
+pub fn cpu_time(process: u32) -> Option<Duration> {
+    /// Ticks a second: 100 on every architecture.
+    const TICK: Duration = Duration::from_millis(10);
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // User and system time are the 14th and 15th field; the second is the name in parentheses.
+    let ticks = text.rsplit(") ").next()?.split(' ').skip(11).take(2);
+    Some(TICK * ticks.map(|count| count.parse::<u32>().unwrap()).sum::<u32>())
+}
+
 /// Asserts that four times as much takes about four times as long. `times` are those of the small and of the large input.
-/// Other work of the machine only makes them longer, so they are measured `again` a few times.
+/// Other work of the machine makes them longer, so they are measured `again` a few times.
 #[track_caller]
 pub fn assert_linear(what: &str, mut times: [Duration; 2], again: impl Fn() -> [Duration; 2]) {
     let is_linear = |[small, large]: [Duration; 2]| large < small * 9 + Duration::from_millis(500);

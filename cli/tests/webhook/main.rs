@@ -13,6 +13,8 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 mod basics;
 mod ceilings;
+#[path = "../common/mod.rs"]
+mod common;
 mod hostile;
 mod measure;
 mod updates;
@@ -67,12 +69,7 @@ impl Webhook {
 
     /// The CPU time that it has used.
     fn cpu(&self) -> Duration {
-        /// Ticks a second: 100 on every architecture.
-        const TICK: Duration = Duration::from_millis(10);
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // User and system time are the 14th and 15th field; the second is the name in parentheses.
-        let ticks = text.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
-        TICK * ticks.map(|count| count.parse::<u32>().unwrap()).sum::<u32>()
+        common::cpu_time(self.child.id()).unwrap()
     }
 
     /// Its memory in KiB.
