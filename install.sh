@@ -25,6 +25,20 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+usage='Installs the penstock command and the wasm modules of a release. It takes no arguments; these variables change what it does:
+  PENSTOCK_VERSION   a version such as 0.1.0; default: the newest release
+  PENSTOCK_BIN       the folder for the command; default: ~/.local/bin
+  PENSTOCK_SHARE     the folder for the modules; default: ~/.local/share/penstock
+  PENSTOCK_RELEASES  the address of the releases, for example of a mirror'
+case ${1:-} in
+'') ;;
+-h | --help)
+    printf '%s\n' "$usage"
+    exit
+    ;;
+*) die "unknown argument $1: this script takes none" "for a certain version, set PENSTOCK_VERSION=0.1.0; install.sh --help shows all variables" ;;
+esac
+
 case $(uname -s) in
 Linux) os=linux ;;
 Darwin) os=darwin ;;
@@ -120,4 +134,4 @@ esac
 
 }
 
-install_penstock
+install_penstock "$@"

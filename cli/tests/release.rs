@@ -140,6 +140,24 @@ fn the_installer_brings_a_command_that_runs_and_the_modules() {
 }
 
 #[test]
+fn the_installer_says_what_it_takes_and_refuses_arguments() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |argument: &str| {
+        let script = root().join("install.sh");
+        let mut command = Command::new("sh");
+        command.arg(script).arg(argument).env("HOME", home.path()).env("PENSTOCK_RELEASES", "http://127.0.0.1:9");
+        command.output().unwrap()
+    };
+    let help = run("--help");
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success() && text.contains("PENSTOCK_VERSION   a version such as "), "{text}");
+    for argument in ["0.2.0", "--version"] {
+        let error = refused(&run(argument));
+        assert!(error.contains(&format!("unknown argument {argument}")) && error.contains("PENSTOCK_VERSION="), "{error}");
+    }
+}
+
+#[test]
 fn the_installer_installs_nothing_that_has_another_checksum() {
     let home = tempfile::tempdir().unwrap();
     for damaged in ["penstock-modules.tar.gz", &format!("penstock-linux-{}.tar.gz", architecture())] {
