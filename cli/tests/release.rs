@@ -153,7 +153,10 @@ fn the_installer_says_what_it_takes_and_refuses_arguments() {
     assert!(help.status.success() && text.contains("PENSTOCK_VERSION   a version such as "), "{text}");
     for argument in ["0.2.0", "--version"] {
         let error = refused(&run(argument));
-        assert!(error.contains(&format!("unknown argument {argument}")) && error.contains("PENSTOCK_VERSION="), "{error}");
+        assert!(
+            error.contains(&format!("unknown argument {argument}")) && error.contains("PENSTOCK_VERSION="),
+            "{error}"
+        );
     }
 }
 
