@@ -41,7 +41,7 @@ const OF_ALL: [&str; 24] = [
 /// The calls of some modules.
 const OF_SOME: [(&str, &[&str]); 11] = [
     ("proxy_continue_stream", &["rate-limit"]),
-    ("proxy_get_header_map_value", &["rate-limit"]),
+    ("proxy_get_header_map_value", &["rate-limit", "canary", "header-routing"]),
     ("proxy_grpc_call", &["rate-limit"]),
     ("proxy_set_effective_context", &["rate-limit"]),
     ("proxy_on_grpc_close", &["rate-limit"]),
@@ -67,12 +67,12 @@ pub struct CapabilityRemark {
 
 /// What the list of a plugin with one of our modules leaves out. An empty list allows everything.
 pub fn remark(plugin: &Node) -> Option<CapabilityRemark> {
-    let get = |node: &'_ Node, names: [&'static str; 2]| -> Option<(&'static str, Node)> {
-        names.into_iter().find_map(|name| Some((name, node.get(name)?.clone())))
+    let (field, restriction) =
+        plugin::either(plugin, ["capability_restriction_config", "capabilityRestrictionConfig"])?;
+    let (list, Node::Map(allowed)) = plugin::either(restriction, ["allowed_capabilities", "allowedCapabilities"])?
+    else {
+        return None;
     };
-    let (field, restriction) = get(plugin, ["capability_restriction_config", "capabilityRestrictionConfig"])?;
-    let (list, allowed) = get(&restriction, ["allowed_capabilities", "allowedCapabilities"])?;
-    let Node::Map(allowed) = allowed else { return None };
     if allowed.is_empty() {
         return None;
     }

@@ -11,6 +11,7 @@ use super::envoy_messages::{
     DYNAMIC_MODULE, DYNAMIC_MODULE_CONFIG, ENVIRONMENT, FieldKind, HTTP_FILTER, Message, PLUGIN_CONFIG, WASM,
 };
 use super::path::join;
+use super::plugin;
 
 /// Something that Envoy refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub const NATIVE_PER_ROUTE_TYPE: &str = "envoy.extensions.filters.http.dynamic_m
 
 /// The `typed_config` of a filter and how the field is written.
 pub fn typed_config(filter: &Node) -> Option<(&'static str, &Node)> {
-    ["typed_config", "typedConfig"].into_iter().find_map(|field| Some((field, filter.get(field)?)))
+    plugin::either(filter, ["typed_config", "typedConfig"])
 }
 
 /// What Envoy refuses of a filter that runs one of our modules. `is_http`: it stands in a list of HTTP filters.

@@ -30,6 +30,22 @@ pub struct FoundPolicy {
     pub(super) place: PlaceMapping,
 }
 
+impl FoundPolicy {
+    /// A document that is a policy, with nothing known of the platform that runs it.
+    pub(super) fn document(resource: Option<String>, document: usize, node: &Node) -> FoundPolicy {
+        FoundPolicy {
+            resource,
+            node: node.clone(),
+            module: None,
+            doubts: Vec::new(),
+            faults: Vec::new(),
+            uncopied: None,
+            identity: None,
+            place: PlaceMapping::Inside { document, prefix: String::new() },
+        }
+    }
+}
+
 /// How positions in the policy map to the file.
 #[derive(Debug)]
 pub(super) enum PlaceMapping {

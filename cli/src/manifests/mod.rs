@@ -95,16 +95,7 @@ impl ManifestFile {
                 // The text after a last `---` is not a document.
                 None if located.node == Node::Null && documents.len() > 1 => {}
                 None if objects::is_half_an_object(&located.node) => found.half_an_object(located),
-                None => found.policies.push(FoundPolicy {
-                    resource: None,
-                    node: located.node.clone(),
-                    module: None,
-                    doubts: Vec::new(),
-                    faults: Vec::new(),
-                    uncopied: None,
-                    identity: None,
-                    place: PlaceMapping::Inside { document, prefix: String::new() },
-                }),
+                None => found.policies.push(FoundPolicy::document(None, document, &located.node)),
                 Some(resource) if document > 0 && envoy_reads(documents.first()) => found.unread(&resource, located),
                 Some(resource) => found.document(&resource, document, located),
             }
@@ -120,16 +111,9 @@ impl ManifestFile {
                     let document = documents.len();
                     match kinds::resource(&located.node) {
                         Some(resource) => found.document(&format!("{resource} in {place}"), document, &located),
-                        None if is_policy => found.policies.push(FoundPolicy {
-                            resource: Some(place),
-                            node: located.node.clone(),
-                            module: None,
-                            doubts: Vec::new(),
-                            faults: Vec::new(),
-                            uncopied: None,
-                            identity: None,
-                            place: PlaceMapping::Inside { document, prefix: String::new() },
-                        }),
+                        None if is_policy => {
+                            found.policies.push(FoundPolicy::document(Some(place), document, &located.node))
+                        }
                         None => {}
                     }
                     documents.push(located);

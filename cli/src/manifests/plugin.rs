@@ -199,6 +199,11 @@ fn string(node: Option<&Node>) -> Option<&str> {
     }
 }
 
+/// The field that a node has of two spellings, and its value.
+pub fn either<'n>(node: &'n Node, names: [&'static str; 2]) -> Option<(&'static str, &'n Node)> {
+    names.into_iter().find_map(|name| Some((name, node.get(name)?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

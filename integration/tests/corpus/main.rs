@@ -4,6 +4,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test may panic")]
 
+mod capabilities;
 mod cluster;
 mod envoy;
 mod envoy_fields;
