@@ -24,6 +24,8 @@ pub struct CounterSeries {
     watched: f64,
     /// The time of the last increase in seconds since 1970.
     last: Option<f64>,
+    /// The same at the end of the last interval.
+    last_shown: Option<f64>,
 }
 
 /// The rate of an event in the last [`WINDOW`] seconds.
@@ -104,6 +106,7 @@ impl CounterSeries {
     /// Ends the interval: makes a point of the increase since the last one.
     pub fn tick(&mut self, PollInterval { at, seconds, watched }: PollInterval) {
         let since = std::mem::take(&mut self.since);
+        self.last_shown = self.last;
         // A new counter was zero before.
         self.watched = watched.min(WINDOW);
         while self.window.front().is_some_and(|(then, _)| at - then >= WINDOW) {
@@ -136,9 +139,14 @@ impl CounterSeries {
         CounterRate { total, per_second, recent, history: self.points.iter().copied().collect() }
     }
 
-    /// The time of the last increase.
+    /// The time of the last increase, also within the current interval.
     pub fn last(&self) -> Option<f64> {
         self.last
+    }
+
+    /// The time of the last increase that is part of the [rate](CounterSeries::rate).
+    pub fn last_shown(&self) -> Option<f64> {
+        self.last_shown
     }
 }
 
@@ -171,6 +179,8 @@ mod tests {
             series.note(Some(now - 1), now, now as f64);
             let before = series.rate();
             assert_eq!(before.total, 10 + before.recent);
+            // Nothing is shown as refused zero times.
+            assert_eq!(series.last_shown().is_some(), before.recent > 0);
             series.tick(tick(now as f64, now as f64));
             assert_eq!((series.rate().total, series.rate().recent), (now, now - 10));
         }

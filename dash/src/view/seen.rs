@@ -63,7 +63,7 @@ fn add(count: &mut VisibleCounter, series: &CounterSeries) {
         vec![0.0; longest - history.len()].into_iter().chain(history.iter().copied()).collect::<Vec<_>>()
     };
     count.rate.history = pad(&count.rate.history).into_iter().zip(pad(&rate.history)).map(|(a, b)| a + b).collect();
-    count.last = [count.last, series.last()].into_iter().flatten().reduce(f64::max);
+    count.last = [count.last, series.last_shown()].into_iter().flatten().reduce(f64::max);
 }
 
 impl<'c> VisiblePart<'c> {
